@@ -1,0 +1,36 @@
+# Everything starts here. Needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# A folder with cvppp/, cityscapes/, ... to test on real images; tests that lack their data skip and say so.
+export PANEMBED_DATA ?=
+
+.PHONY: setup demo test quick lint clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("panembed needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: setup  ## train on the sample nuclei, score, predict, draw
+	$(BIN)/panembed demo --output demo --overwrite
+
+test: setup lint  ## everything that must pass
+	$(BIN)/python -m pytest
+
+quick: setup  ## the core of the tests, for the inner loop
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,376 @@
+"""Settings become objects: the only place that knows which name stands for which class.
+
+PyTorch is imported by the functions that need it, so that everything else works without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import panembed
+from panembed.config import GroupingSettings, InputSettings, Settings
+from panembed.datasets.sample import Dataset
+from panembed.datasets.splits import SPLIT_FILE, Split, make_split
+from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
+from panembed.evaluation import Evaluation
+from panembed.inference.grouping import Grouping
+from panembed.inference.predictor import PanopticModel
+from panembed.inference.preparation import Preparation
+from panembed.labels import LabelSet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from panembed.losses.panoptic import PanopticLoss
+    from panembed.models.panoptic_net import PanopticNet
+    from panembed.training.trainer import Progress, Trainer
+
+
+def require_torch() -> None:
+    """Check that the packages for training and for PyTorch models are there.
+
+    Raises:
+        MissingExtraError: names the extra to install.
+    """
+    try:
+        import accelerate  # noqa: F401
+        import segmentation_models_pytorch  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"this needs PyTorch and its companions ({error.name} is missing); "
+            "install them with: pip install 'panembed[train]'"
+        ) from error
+
+
+def preparation(settings: InputSettings) -> Preparation:
+    """How images become the network's input."""
+    return Preparation(size=settings.size, fit=settings.fit, normalization=settings.normalization)
+
+
+def grouping(settings: GroupingSettings) -> Grouping:
+    """How embeddings become objects."""
+    return Grouping(**settings.model_dump())
+
+
+def network(settings: Settings, label_set: LabelSet, *, pretrained: bool) -> PanopticNet:
+    """The network; with `pretrained` its encoder starts from `model.encoder_weights`."""
+    from panembed.models.encoder_weights import load_encoder_weights
+    from panembed.models.panoptic_net import PanopticNet
+
+    model = settings.model
+    net = PanopticNet(
+        len(label_set),
+        model.embedding_dim,
+        architecture=model.architecture,
+        encoder=model.encoder,
+        attention=model.attention,
+        decoder_channels=model.decoder_channels,
+        coordinates=model.coordinates,
+        anchor_tau=model.anchor_tau,
+        freeze_encoder=model.freeze_encoder,
+        options=model.options,
+    )
+    if pretrained and model.encoder_weights != "none":
+        load_encoder_weights(net.encoder, model.encoder, model.encoder_weights)
+    return net
+
+
+def loss(settings: Settings, label_set: LabelSet) -> PanopticLoss:
+    """Both losses."""
+    from panembed.losses.panoptic import PanopticLoss
+
+    return PanopticLoss(label_set.things, **settings.loss.model_dump())
+
+
+def device(name: str) -> torch.device:
+    """The device called cpu, cuda, cuda:1, mps, ...; auto takes the fastest kind there is.
+
+    Raises:
+        SettingsError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found if found is not None else torch.device("cpu")
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise SettingsError(
+            f"--device {name}: not to be had here ({reason}); expected auto, cpu, cuda or mps"
+        ) from error
+    return chosen
+
+
+def computes_bfloat16(chosen: torch.device) -> bool:
+    """Whether bfloat16 is fast there: on CPUs only with instructions for it, else it is many times slower."""
+    import torch
+
+    if chosen.type == "cpu":
+        capability = torch.backends.cpu.get_cpu_capability()
+        flags = Path("/proc/cpuinfo").read_text(errors="replace") if Path("/proc/cpuinfo").exists() else ""
+        return "AVX512" in capability and ("avx512_bf16" in flags or "amx_bf16" in flags)
+    return chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def split_for_training(dataset: Dataset, settings: Settings) -> Split:
+    """The data folder's own split, or a seeded one where it has none."""
+    path = dataset.root / SPLIT_FILE
+    if path.exists():
+        split = Split.read(path)
+        split.check(dataset.ids)
+        return split
+    return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
+
+
+def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) -> tuple[str, ...]:
+    """The ids of a part of a data set.
+
+    The split that a model was trained with comes first where it fits the data: any other might test on images that
+    the model has seen. Then the data folder's own.
+
+    Raises:
+        InputError: there is no split.
+    """
+    if part == "all":
+        return tuple(dataset.ids)
+    if model_split is not None and set(model_split.select(part)) <= set(dataset.ids) and model_split.select(part):
+        return model_split.select(part)
+    path = dataset.root / SPLIT_FILE
+    if not path.exists():
+        raise InputError(
+            f"{dataset.root}: no {SPLIT_FILE} there, and the model was not trained on these images; "
+            "make a split with `panembed data split`, or take --split all"
+        )
+    split = Split.read(path)
+    split.check(dataset.ids)
+    return split.select(part)
+
+
+def resolve_model_folder(name: str | os.PathLike[str]) -> Path:
+    """The model folder that M stands for: itself, or the `model` of a run folder.
+
+    Raises:
+        ModelError: there is none.
+    """
+    path = Path(name)
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            return folder
+    if (path / "config.yaml").is_file():
+        raise ModelError(f"{path}: this run has no model yet; wait for its first validation, or resume it")
+    found = "no such file or folder" if not path.exists() else "neither a run folder nor a model folder"
+    raise ModelError(f"model {path}: {found}; expected a folder that `panembed train` wrote")
+
+
+def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel:
+    """Load a trained model for prediction.
+
+    Args:
+        name: a run folder or a model folder.
+        device: auto, cpu, cuda, ...
+
+    Raises:
+        ModelError: missing, damaged, or of another version.
+        MissingExtraError: PyTorch is not installed.
+    """
+    require_torch()
+    from panembed.models.pretrained import load_weights, read_config
+    from panembed.models.torch_backend import TorchBackend
+
+    folder = resolve_model_folder(name)
+    config = read_config(folder)
+    try:
+        settings = Settings.from_mapping(config.settings, f"{folder}/config.json")
+        label_set = LabelSet.from_list(config.categories)
+    except SettingsError as error:
+        raise ModelError(f"{error}; the model was written by another version of panembed, use that one") from error
+    net = network(settings, label_set, pretrained=False)
+    load_weights(folder, net)
+    chosen = globals()["device"](device)
+    bfloat16 = chosen.type != "cpu" and computes_bfloat16(chosen)
+    return PanopticModel(
+        TorchBackend(net.eval(), chosen, bfloat16=bfloat16),
+        label_set,
+        preparation(settings.input),
+        grouping(settings.grouping),
+    )
+
+
+def model_split(name: str | os.PathLike[str]) -> Split:
+    """The split that a model was trained with."""
+    from panembed.models.pretrained import read_config
+
+    data = read_config(resolve_model_folder(name)).split
+    return Split(tuple(data["train"]), tuple(data["val"]), tuple(data["test"]), data["seed"], tuple(data["fractions"]))
+
+
+def trainer(
+    settings: Settings,
+    dataset: Dataset,
+    split: Split,
+    run: Path,
+    *,
+    device_name: str = "auto",
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+) -> Trainer:
+    """Everything a training run needs, writing into the run folder.
+
+    Raises:
+        InputError: an image or label can't be used.
+        SettingsError: settings that don't go together.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    from panembed.models.pretrained import ModelConfig, save_model
+    from panembed.training.run_log import RunLog
+    from panembed.training.trainer import Trainer
+    from panembed.training.transforms import Augmentation, TrainingSet
+
+    label_set, prepare = dataset.label_set, preparation(settings.input)
+    training = settings.training
+    chosen = device(device_name)
+    torch.manual_seed(training.seed)
+    net = network(settings, label_set, pretrained=True)
+    change = settings.augmentation.model_dump()
+    source_scale = change.pop("source_scale")
+    examples = TrainingSet(
+        dataset, split.train, prepare, Augmentation(**change), source_scale=source_scale, seed=training.seed
+    )
+    objective = loss(settings, label_set)
+    config = {
+        "settings": settings.model_dump(mode="json"),
+        "categories": label_set.to_list(),
+        "split": json.loads(json.dumps(asdict(split))),
+    }
+
+    def save_best(best: nn.Module, row: dict[str, float | int]) -> None:
+        (run / "model").mkdir(exist_ok=True)
+        save_model(run / "model", best, ModelConfig(**config, metrics=dict(row)))
+
+    (run / "checkpoints").mkdir(exist_ok=True)
+    return Trainer(
+        net,
+        objective,
+        examples,
+        validate=Validation(dataset, split.val, settings, objective, chosen),
+        save_best=save_best,
+        checkpoint_path=run / "checkpoints" / "last.pt",
+        log=RunLog(run, tensorboard=tensorboard),
+        accelerator=Accelerator(mixed_precision=mixed_precision(settings, chosen), cpu=chosen.type == "cpu"),
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        schedule=training.schedule,
+        clip_gradient_norm=training.clip_gradient_norm,
+        ema_decay=training.ema_decay,
+        monitor=training.monitor,
+        patience=training.patience,
+        validate_every=training.validate_every,
+        seed=training.seed,
+        num_workers=training.num_workers,
+        checkpoint_seconds=training.checkpoint_seconds,
+        progress=progress,
+    )
+
+
+def mixed_precision(settings: Settings, chosen: torch.device) -> str:
+    """Accelerate's name of the precision that the settings ask for on a device."""
+    wanted = settings.training.precision
+    if wanted == "auto":
+        return "bf16" if computes_bfloat16(chosen) else "no"
+    return "bf16" if wanted == "bfloat16" else "no"
+
+
+class Validation:
+    """Figures on validation images from one pass: losses at the network's size, PQ at the images' own size."""
+
+    def __init__(
+        self, dataset: Dataset, ids: tuple[str, ...], settings: Settings, objective: PanopticLoss, chosen: torch.device
+    ) -> None:
+        from panembed.training.transforms import TrainingSet
+
+        self.label_set = dataset.label_set
+        self.preparation, self.grouping = preparation(settings.input), grouping(settings.grouping)
+        self.examples = TrainingSet(dataset, ids, self.preparation)
+        self.truths = [dataset.read_truth(id) for id in ids]
+        self.objective, self.device = objective, chosen
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        """Score a network."""
+        import torch
+
+        net.eval()
+        evaluation = Evaluation(self.label_set)
+        sums = np.zeros(3)
+        for index, truth in enumerate(self.truths):
+            example = self.examples[0, index]
+            with torch.inference_mode():
+                image = example.image[None].to(self.device, memory_format=torch.channels_last)
+                scores, embeddings = (output.float() for output in net(image))
+                semantic, instance = example.semantic[None].to(self.device), example.instance[None].to(self.device)
+                terms = self.objective(scores, embeddings, semantic, instance)
+            sums += [float(terms.total), float(terms.semantic), float(terms.instance)]
+            prediction = self.grouping.group(
+                scores[0].cpu().numpy(),
+                embeddings[0].cpu().numpy(),
+                self.label_set.things,
+                self.preparation,
+                truth.shape,
+            )
+            evaluation.add(str(index), prediction, truth)
+        means = sums / max(1, len(self.truths))
+        figures = {"val_loss": means[0], "val_semantic_loss": means[1], "val_instance_loss": means[2]}
+        quality = evaluation.quality_result()
+        for name, score in (
+            ("val_pq", quality.all),
+            ("val_pq_things", quality.things),
+            ("val_pq_stuff", quality.stuff),
+        ):
+            figures[name] = float("nan") if score.pq is None else score.pq
+        metrics = evaluation.metrics()
+        figures |= {f"val_{name}": metrics[name] for name in ("sbd", "abs_dic") if name in metrics}
+        return {name: float(value) for name, value in figures.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for environment.json and `panembed info`."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in (
+        "torch",
+        "torchvision",
+        "segmentation-models-pytorch",
+        "accelerate",
+        "numpy",
+        "scipy",
+        "scikit-image",
+        "pillow",
+        "onnxruntime",
+    ):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "panembed": panembed.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": packages,
+    }

@@ -1,0 +1,51 @@
+"""The `panembed` command: its verbs, and what happens when one fails.
+
+Data goes to stdout, messages and progress to stderr. Exit codes: 0 done, 1 failure, 2 usage or settings, 3 some inputs
+failed (named in failed.csv), 130 interrupted after saving.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from panembed.cli import data, demo, evaluate, info, predict, train
+from panembed.errors import PanembedError
+
+app = typer.Typer(
+    name="panembed",
+    help="Panoptic segmentation by pixel embeddings: train, evaluate, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with: panembed demo",
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(data.app, name="data")
+app.command("demo")(demo.demo)
+app.command("info")(info.info)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence, not a traceback."""
+    try:
+        app(standalone_mode=True)
+    except PanembedError as error:
+        print(f"panembed: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt as interrupt:
+        print(f"panembed: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

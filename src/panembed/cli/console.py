@@ -1,0 +1,97 @@
+"""Tables and progress bars. Bars are drawn on a terminal only; NO_COLOR is obeyed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from panembed.metrics.panoptic_quality import PanopticQualityResult, Score
+
+
+def messages() -> Console:
+    """Where messages and progress go: stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+def bar() -> Progress:
+    """A progress bar with time spent and time left; silent where stderr is no terminal."""
+    console = messages()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+class TrainingProgress:
+    """Draws a bar over all steps of a run, and says one line per validated epoch.
+
+    Use as a context manager around the training.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.progress = bar()
+        self.console = self.progress.console
+        self.task = self.progress.add_task("training", total=epochs, note="")
+
+    def __enter__(self) -> TrainingProgress:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """See `panembed.training.trainer.Progress`."""
+        self.progress.update(self.task, note=f"loss {loss:.3f}")
+
+    def epoch(self, row: dict[str, float | int]) -> None:
+        """See `panembed.training.trainer.Progress`."""
+        self.progress.update(self.task, completed=row["epoch"])
+        if "val_loss" in row:
+            self.console.print(
+                f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.3f}, "
+                f"validation loss {row['val_loss']:.3f}, "
+                f"PQ {100 * row['val_pq']:.1f}, things PQ {100 * row['val_pq_things']:.1f}, {row['seconds']:.0f} s"
+            )
+
+
+def quality_table(result: PanopticQualityResult, metrics: dict[str, Any]) -> Table:
+    """PQ, SQ and RQ in percent for all, things, stuff and each class, then what else was measured."""
+    table = Table(
+        "", "PQ", "SQ", "RQ", "matched", "spurious", "missed", caption=_caption(metrics), caption_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    groups: list[tuple[str, Score]] = [("all", result.all), ("things", result.things), ("stuff", result.stuff)]
+    for name, score in groups:
+        table.add_row(name, *_percent(score), *_counts(score), style="bold")
+    table.add_section()
+    for name, score in result.per_class.items():
+        table.add_row(name, *_percent(score), *_counts(score))
+    return table
+
+
+def _percent(score: Score) -> list[str]:
+    return ["-" if value is None else f"{100 * value:.1f}" for value in (score.pq, score.sq, score.rq)]
+
+
+def _counts(score: Score) -> list[str]:
+    return [str(score.tp), str(score.fp), str(score.fn)]
+
+
+def _caption(metrics: dict[str, Any]) -> str:
+    parts = [f"{metrics['images']} images, {metrics['objects_true']} objects, {metrics['objects_predicted']} found"]
+    if metrics.get("sbd") is not None:
+        parts.append(f"SBD {100 * metrics['sbd']:.1f}, |DiC| {metrics['abs_dic']:.2f}, FBD {100 * metrics['fbd']:.1f}")
+    return "; ".join(parts)

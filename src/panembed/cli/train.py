@@ -1,0 +1,66 @@
+"""`panembed train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, OutputFolder, Overwrite, open_data
+
+
+def train(
+    data: DataFolder,
+    output: OutputFolder,
+    preset: Annotated[str | None, typer.Option(help="settings that come with panembed, such as leaf")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="settings from a YAML file")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting")] = None,
+    seed: Annotated[int | None, typer.Option(help="short for --set training.seed=N")] = None,
+    format: DataFormat = "auto",
+    labels: LabelsFile = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the output folder")] = False,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check settings and data, print them, train nothing")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
+) -> None:
+    """Train a network on a folder of labelled images.
+
+    Example: panembed train --preset leaf --data cvppp --output runs/leaf
+    """
+    from panembed import build, run
+    from panembed.cli.console import TrainingProgress, messages
+    from panembed.config import Settings
+    from panembed.errors import SettingsError
+
+    if resume and overwrite:
+        raise SettingsError("--resume goes on with a run and --overwrite begins it anew; give one of them")
+    if resume and preset is None and config is None:
+        config = output / "config.yaml"
+    overrides = [*(set_ or []), *([] if seed is None else [f"training.seed={seed}"])]
+    settings = Settings.load(preset, config, overrides)
+    dataset = open_data(data, format, labels)
+    if dry_run:
+        split = build.split_for_training(dataset, settings)
+        typer.echo(settings.to_yaml(), nl=False)
+        messages().print(
+            f"{len(split.train)} training, {len(split.val)} validation and {len(split.test)} test images, "
+            f"classes {', '.join(c.name for c in dataset.label_set)}"
+        )
+        return
+    with TrainingProgress(settings.training.epochs) as progress:
+        rows = run.train(
+            settings,
+            dataset,
+            output,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            tensorboard=tensorboard,
+            progress=progress,
+        )
+    messages().print(f"trained {len(rows)} epochs; model in {output / 'model'}, curves in {output / 'curves.png'}")
+    messages().print(f"next: panembed evaluate --model {output} --data {data} --output {output / 'test'}")

@@ -1,0 +1,237 @@
+"""Settings of a run: typed, checked, read from and written to YAML. Data only; `panembed.build` makes objects of it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from panembed.errors import SettingsError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+
+
+class InputSettings(_Section):
+    """What the network sees; see `panembed.inference.preparation.Preparation`."""
+
+    size: tuple[int, int] = Field((256, 256), description="height and width of training crops, multiples of 32")
+    fit: Literal["resize", "native"] = Field("resize", description="stretch images to size, or keep their scale")
+    normalization: Literal["image", "imagenet"] = "image"
+
+
+class AugmentationSettings(_Section):
+    """Random changes of training images; see `panembed.training.transforms.Augmentation`."""
+
+    rotation: float = Field(360.0, ge=0, le=360, description="degrees; angles are drawn from 0 to this")
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    scale: tuple[float, float] = Field((1.0, 1.5), description="least and greatest stretch, drawn for each axis")
+    color_jitter: float = Field(0.0, ge=0, lt=1, description="brightness, contrast and saturation, up to this fraction")
+    source_scale: float = Field(
+        1.0, ge=1, le=4, description="images are kept at this times input.size, so that stretched crops stay sharp"
+    )
+
+
+class ModelSettings(_Section):
+    """The network; see `panembed.models.panoptic_net.PanopticNet`."""
+
+    architecture: str = "Unet"
+    encoder: str = "resnet34"
+    encoder_weights: str = Field("none", description="none, imagenet (from a hub), packaged, or a file")
+    freeze_encoder: bool = False
+    attention: Literal["scse"] | None = None
+    decoder_channels: tuple[int, ...] | None = None
+    embedding_dim: int = Field(16, ge=1, le=256)
+    coordinates: bool = False
+    anchor_tau: float | None = Field(None, gt=0)
+    options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the architecture")
+
+
+class LossSettings(_Section):
+    """See `panembed.losses.panoptic.PanopticLoss`."""
+
+    delta_var: float = Field(0.5, gt=0)
+    delta_dist: float = Field(1.5, gt=0)
+    alpha: float = Field(1.0, ge=0)
+    beta: float = Field(1.0, ge=0)
+    gamma: float = Field(0.001, ge=0)
+    instance_weight: float = Field(1.0, ge=0)
+
+
+class TrainingSettings(_Section):
+    """See `panembed.training.trainer.Trainer`."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(4, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    clip_gradient_norm: float | None = Field(None, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="average of weights over steps, used to predict")
+    monitor: Literal["val_loss", "val_pq_things", "val_pq"] = Field(
+        "val_loss", description="what best weights are best in"
+    )
+    patience: int | None = Field(20, ge=1, description="epochs without a better value after which training stops")
+    validate_every: int = Field(1, ge=1, description="epochs")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    num_workers: int = Field(0, ge=0, description="processes that augment images; 0 does it in the training process")
+    seed: int = Field(0, ge=0)
+    checkpoint_seconds: float = Field(60.0, ge=0, description="at least this long between checkpoints within an epoch")
+
+
+class GroupingSettings(_Section):
+    """See `panembed.inference.grouping.Grouping`."""
+
+    bandwidth: float = Field(1.5, gt=0)
+    seed_bandwidth: float | None = Field(None, gt=0)
+    min_area: int = Field(20, ge=1)
+    min_confidence: float = Field(0.0, ge=0, lt=1)
+    max_distance: float | None = Field(None, gt=0)
+
+
+class SplitSettings(_Section):
+    """Which part of the images serves what, where the data folder has no split.json."""
+
+    fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="training, validation, test")
+    seed: int = Field(0, ge=0)
+
+
+class Settings(_Section):
+    """Everything that decides a run.
+
+    >>> Settings.from_mapping({"model": {"embedding_dim": 8}}).model.embedding_dim
+    8
+    """
+
+    input: InputSettings = InputSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    grouping: GroupingSettings = GroupingSettings()
+    split: SplitSettings = SplitSettings()
+
+    @classmethod
+    def from_mapping(cls, data: Any, where: str = "settings") -> Settings:
+        """Check plain data; SettingsError names the key, what was found and what was expected."""
+        if not isinstance(data, dict):
+            raise SettingsError(f"{where}: expected sections such as model: and training:, found {type(data).__name__}")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key)}") from None
+            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+            raise SettingsError(f"{where}: {key}: found {first['input']!r}; {_sentence(first['msg'])}{more}") from None
+
+    @classmethod
+    def load(
+        cls, preset: str | None = None, config: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()
+    ) -> Settings:
+        """Read a preset or a YAML file, then apply `key.path=value` overrides.
+
+        Raises:
+            SettingsError: no such preset or file, not YAML, an unknown key (the nearest known one is named), or a wrong
+                type.
+        """
+        if (preset is None) == (config is None):
+            raise SettingsError("give one of --preset NAME and --config FILE")
+        if preset is not None:
+            names = preset_names()
+            if preset not in names:
+                raise SettingsError(f"--preset: no preset {preset!r}; there are {', '.join(names)}")
+            where, text = f"preset {preset}", preset_text(preset)
+        else:
+            assert config is not None
+            where = str(config)
+            try:
+                text = Path(config).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise SettingsError(f"--config {config}: can't be read ({reason}); expected a YAML file") from error
+        try:
+            data = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        for override in overrides:
+            _apply(data, override)
+        return cls.from_mapping(data, where)
+
+    def to_yaml(self) -> str:
+        """The settings as YAML that `load` reads back."""
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def preset_names() -> list[str]:
+    """Names of the presets in the package.
+
+    >>> "leaf" in preset_names()
+    True
+    """
+    folder = resources.files("panembed") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """The YAML of a preset, with its comments."""
+    return (resources.files("panembed") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _apply(data: Any, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {override!r}: expected KEY=VALUE, such as training.epochs=50")
+    *path, last = key.strip().split(".")
+    for part in path:
+        if not isinstance(data, dict):
+            break
+        data = data.setdefault(part, {})
+    if not isinstance(data, dict):
+        raise SettingsError(
+            f"--set {override!r}: {key!r} leads into a value; expected KEY=VALUE, such as training.epochs=50"
+        )
+    try:
+        parsed = yaml.safe_load(value)
+        if isinstance(parsed, str):
+            with contextlib.suppress(ValueError):  # YAML 1.1 reads 3e-4 as text
+                parsed = float(parsed)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {override!r}: the value isn't YAML") from error
+    data[last] = parsed
+
+
+def _known_keys() -> list[str]:
+    keys = []
+    for name, field in Settings.model_fields.items():
+        keys.append(name)
+        section = field.annotation
+        assert isinstance(section, type)
+        assert issubclass(section, BaseModel)
+        keys += [f"{name}.{key}" for key in section.model_fields]
+    return keys
+
+
+def _nearest(key: str) -> str:
+    known = _known_keys()
+    last = key.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(key, known, 1, 0.6) or [k for k in known if k.rsplit(".", 1)[-1] == last]
+    if not close:
+        by_last = {k.rsplit(".", 1)[-1]: k for k in known}
+        close = [by_last[k] for k in difflib.get_close_matches(last, by_last, 1, 0.6)]
+    return f"; did you mean {close[0]!r}?" if close else f"; known sections are {', '.join(Settings.model_fields)}"
+
+
+def _sentence(message: str) -> str:
+    message = message.replace("Input should be", "expected")
+    return message[:1].lower() + message[1:]

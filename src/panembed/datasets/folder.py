@@ -1,0 +1,344 @@
+"""Everybody's own data: a folder of images and a folder of label images, joined by file name.
+
+    root/
+      images/NAME.png        any of png, jpg, bmp, tif
+      labels/NAME.png        numbers, not colours; the folder may also be called panoptic or masks
+      labels.yaml            optional: what the numbers mean
+
+`labels.yaml` holds:
+
+    encoding: instances      # every object its own number, 0 background; or class-instance: class * 1000 + number
+    ignore: [65535]          # numbers that mean no class
+    single_object: true      # with instances: an image may hold one object in many pieces
+    classes:
+      - {id: 0, name: soil, isthing: false}
+      - {id: 1, name: crop, isthing: true, color: [70, 160, 60]}
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from panembed.datasets.sample import FileDataset
+from panembed.errors import InputError, SettingsError
+from panembed.io.images import images_in
+from panembed.io.label_images import read_label_image
+from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, unpack
+
+OBJECTS = LabelSet([Category(0, "background", False), Category(1, "object", True, (230, 120, 40))])
+"""The classes without labels.yaml: background is stuff, an object is a thing."""
+
+ENCODINGS = ("instances", "class-instance")
+LABEL_FOLDERS = ("labels", "panoptic", "masks")
+LABELS_FILE = "labels.yaml"
+
+_KEYS = ("encoding", "ignore", "single_object", "classes")
+_CLASS_KEYS = ("id", "name", "isthing", "color")
+# What is left of white (255) when a mask is saved as 8 bits and as RGB.
+_WHITE = (255, 0xFFFFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCoding:
+    """What the numbers in label images mean.
+
+    Attributes:
+        label_set: the classes.
+        encoding: `instances` (0 background, every object its own number) or `class-instance`
+            (`class * 1000 + number`; a number below 1,000 is a class without objects told apart).
+        ignore: numbers that mean no class.
+        single_object: with `instances`, a lone number in many pieces is one object, not a mistake.
+
+    Raises:
+        SettingsError: the classes don't suit the encoding.
+
+    >>> LabelCoding(OBJECTS).encoding
+    'instances'
+    """
+
+    label_set: LabelSet
+    encoding: str = "instances"
+    ignore: tuple[int, ...] = ()
+    single_object: bool = False
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            hint = _nearest(str(self.encoding), ENCODINGS)
+            raise SettingsError(f"encoding is {self.encoding!r}; expected {' or '.join(ENCODINGS)}{hint}")
+        if self.encoding == "instances":
+            if (len(self.label_set.things), len(self.label_set.stuff)) != (1, 1):
+                raise SettingsError(
+                    f"encoding instances has {len(self.label_set.things)} thing and {len(self.label_set.stuff)} stuff "
+                    "classes; expected one of each; for more, use encoding class-instance"
+                )
+            return
+        if self.single_object:
+            raise SettingsError("single_object has no effect with encoding class-instance; remove it")
+        for category in self.label_set:
+            if category.is_thing and category.id == 0:
+                raise SettingsError(
+                    f"class {category.name!r}: a thing can't have id 0 with encoding class-instance; give it 1 or more"
+                )
+
+    def decode(self, numbers: NDArray[np.int32]) -> PanopticMap:
+        """Turn the HxW numbers of a label image into a panoptic map.
+
+        Raises:
+            InputError: a class is unknown, a number is negative, or the picture is a mask where objects are needed.
+        """
+        if self.encoding == "class-instance":
+            return unpack(numbers, self.label_set, self.ignore)
+        ignored = np.isin(numbers, self.ignore) if self.ignore else np.zeros(numbers.shape, dtype=bool)
+        instance = np.where(ignored, 0, numbers)
+        if instance.min() < 0:
+            raise InputError(
+                f"holds the number {instance.min()}; expected 0 for background and objects from 1; add it to ignore in "
+                f"{LABELS_FILE} if it means no class"
+            )
+        if not self.single_object:
+            _refuse_mask(instance)
+        semantic = np.where(instance > 0, self.label_set.things[0], self.label_set.stuff[0])
+        return PanopticMap(np.where(ignored, IGNORE, semantic), instance)
+
+
+def _refuse_mask(instance: NDArray[np.int32]) -> None:
+    """Tell the commonest mistake, a black and white mask, from an image that happens to hold one object."""
+    top = int(instance.max())
+    if top == 0 or ((instance != 0) & (instance != top)).any():
+        return
+    pieces = ndimage.label(instance, structure=np.ones((3, 3)))[1]
+    if top in _WHITE or pieces >= 3:
+        found = f"{pieces} pieces" if pieces > 1 else "one piece"
+        raise InputError(
+            f"is a mask of one number ({top}, in {found}); expected a number of its own for every object; number them "
+            f"with skimage.measure.label, or set `single_object: true` in {LABELS_FILE} if it is one object"
+        )
+
+
+class FolderDataset(FileDataset):
+    """Images and label images in two folders, joined by file name without suffix.
+
+    What the numbers in the label images mean is taken from, in this order: the arguments, `root/labels.yaml`, or else
+    every number but 0 is an object.
+
+    Args:
+        root: the folder with `images/` and one of `labels/`, `panoptic/`, `masks/`.
+        label_set: the classes; `encoding`, `ignore` and `single_object` then say the rest.
+        encoding: `instances` or `class-instance`, see `LabelCoding`.
+        ignore: numbers that mean no class.
+        single_object: with `instances`, a lone number in many pieces is one object.
+        labels_file: a labels.yaml elsewhere, for data that can't be written to; excludes the other arguments.
+
+    Attributes:
+        coding: what the numbers mean.
+
+    Raises:
+        InputError: a folder is missing, an image has no label, a label has no image, two files share a name, or
+            labels.yaml is wrong.
+        SettingsError: arguments that don't go together.
+
+    >>> from panembed.datasets.samples import sample_nuclei_path
+    >>> dataset = FolderDataset(sample_nuclei_path())
+    >>> len(dataset), dataset.label_set
+    (60, LabelSet(0=background, 1=nucleus*; * thing))
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        label_set: LabelSet | None = None,
+        *,
+        encoding: str | None = None,
+        ignore: Iterable[int] = (),
+        single_object: bool = False,
+        labels_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        root = Path(root)
+        ignored = tuple(int(value) for value in ignore)
+        spoken = label_set is not None or encoding is not None or bool(ignored) or single_object
+        if labels_file is not None and spoken:
+            raise SettingsError(
+                "labels_file is given together with label_set, encoding, ignore or single_object; expected one or the "
+                "other"
+            )
+        if label_set is None and encoding == "class-instance":
+            raise SettingsError("encoding class-instance needs the classes; give label_set, or a labels.yaml")
+        images, labels = _image_folder(root), _label_folder(root)
+        if labels_file is None and not spoken and (root / "labels.yml").exists():
+            raise InputError(f"{root / 'labels.yml'}: is not read; expected the name {LABELS_FILE}; rename it")
+        if spoken:
+            self.coding = LabelCoding(label_set or OBJECTS, encoding or "instances", ignored, single_object)
+        elif labels_file is not None or (root / LABELS_FILE).exists():
+            self.coding = read_label_coding(labels_file or root / LABELS_FILE)
+        else:
+            self.coding = LabelCoding(OBJECTS)
+        super().__init__(root, self.coding.label_set, _pairs(_by_stem(images), _by_stem(labels), images, labels))
+
+    def read_truth(self, id: str) -> PanopticMap:
+        """The label image as a panoptic map.
+
+        Raises:
+            InputError: it can't be read, holds an unknown class, or is a mask where objects are needed.
+        """
+        path = self.label_path(id)
+        numbers = read_label_image(path)
+        try:
+            return self.coding.decode(numbers)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+
+def is_folder(root: Path) -> bool:
+    """Does the folder hold `images` and one of `labels`, `panoptic`, `masks`?
+
+    >>> is_folder(Path("/no/such/folder"))
+    False
+    """
+    return (root / "images").is_dir() and any((root / name).is_dir() for name in LABEL_FOLDERS)
+
+
+def _image_folder(root: Path) -> Path:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected one with images/ and labels/")
+    if not (root / "images").is_dir():
+        raise InputError(f"{root}: has no folder images/; expected images/ and labels/ in it")
+    return root / "images"
+
+
+def _label_folder(root: Path) -> Path:
+    there = [root / name for name in LABEL_FOLDERS if (root / name).is_dir()]
+    if len(there) != 1:
+        found = " and ".join(f"{folder.name}/" for folder in there) or "none"
+        raise InputError(
+            f"{root}: expected exactly one folder of labels ({', '.join(LABEL_FOLDERS)}), found {found}; "
+            + ("move the others elsewhere" if there else "add labels/ with a label image for every image")
+        )
+    return there[0]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in images_in(folder):
+        if path.stem in found:
+            raise InputError(
+                f"{path}: has the same name as {found[path.stem].name}; expected one file for each name; rename or "
+                "remove one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _pairs(
+    images: dict[str, Path], labels: dict[str, Path], image_folder: Path, label_folder: Path
+) -> dict[str, tuple[Path, Path]]:
+    odd = sorted(images.keys() ^ labels.keys())
+    for stem in odd:
+        here, there = (images, label_folder) if stem in images else (labels, image_folder)
+        what = "label" if stem in images else "image"
+        more = f" ({len(odd)} files are without a partner)" if len(odd) > 1 else ""
+        raise InputError(
+            f"{here[stem]}: has no {what}; expected a file {stem}.png (or jpg, bmp, tif) in {there}{more}; add it, or "
+            "move this one elsewhere"
+        )
+    return {stem: (images[stem], labels[stem]) for stem in images}
+
+
+def read_label_coding(path: str | os.PathLike[str]) -> LabelCoding:
+    """Read a labels.yaml.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it is missing, isn't YAML, or has an unknown key, a wrong type, or classes that don't suit the
+            encoding.
+
+    >>> from panembed.datasets.samples import sample_nuclei_path
+    >>> read_label_coding(sample_nuclei_path() / "labels.yaml").encoding
+    'instances'
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected a description of the labels; check the path") from error
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check the path and its permissions") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: is not valid YAML ({cause}); mend it") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: holds {_kind(data)}; expected the keys {', '.join(_KEYS)}")
+    _known_keys(path, "", data, _KEYS)
+    if "classes" not in data:
+        raise InputError(f"{path}: has no key classes; expected a list of classes with id, name and isthing")
+    ignore = data.get("ignore", [])
+    if not isinstance(ignore, list) or not all(_is_int(value) for value in ignore):
+        raise InputError(f"{path}: ignore is {ignore!r}; expected a list of whole numbers, such as [65535]")
+    single_object = data.get("single_object", False)
+    if not isinstance(single_object, bool):
+        raise InputError(f"{path}: single_object is {single_object!r}; expected true or false")
+    encoding = data.get("encoding", "instances")
+    try:
+        return LabelCoding(_label_set(path, data["classes"]), encoding, tuple(ignore), single_object)
+    except SettingsError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _label_set(path: Path, rows: Any) -> LabelSet:
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path}: classes is {_kind(rows)}; expected a list of classes with id, name and isthing")
+    for number, row in enumerate(rows):
+        where = f"classes[{number}]"
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: {where} is {_kind(row)}; expected id, name, isthing and perhaps color")
+        _known_keys(path, f"{where}.", row, _CLASS_KEYS)
+        for key in ("id", "name", "isthing"):
+            if key not in row:
+                raise InputError(f"{path}: {where} has no {key}; expected id, name, isthing and perhaps color")
+        if not _is_int(row["id"]) or not 0 <= row["id"] <= 65535:
+            raise InputError(f"{path}: {where}.id is {row['id']!r}; expected a whole number 0..65535")
+        if not isinstance(row["name"], str) or not row["name"].strip():
+            raise InputError(f"{path}: {where}.name is {row['name']!r}; expected a text; put it in quotes")
+        if row["isthing"] not in (False, True):
+            raise InputError(f"{path}: {where}.isthing is {row['isthing']!r}; expected true or false")
+        color = row.get("color", [0, 0, 0])
+        if not (isinstance(color, list) and len(color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in color)):
+            raise InputError(f"{path}: {where}.color is {color!r}; expected three whole numbers 0..255, [r, g, b]")
+    return LabelSet.from_list(rows)
+
+
+def _known_keys(path: Path, prefix: str, data: dict[Any, Any], known: tuple[str, ...]) -> None:
+    for key in data:
+        if key not in known:
+            hint = _nearest(str(key), known)
+            raise InputError(f"{path}: unknown key {prefix}{key}; expected {', '.join(known)}{hint}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    return (
+        "nothing"
+        if value is None
+        else f"{value!r:.60}"
+        if isinstance(value, (str, int, float))
+        else type(value).__name__
+    )

@@ -1,0 +1,107 @@
+"""Open a data set folder, whatever its layout.
+
+Adding a layout is one entry in `LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from panembed.datasets.cvppp import CvpppDataset, is_cvppp
+from panembed.datasets.folder import FolderDataset, is_folder
+from panembed.datasets.sample import Dataset
+from panembed.errors import InputError, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One way of laying out a data set in files.
+
+    Attributes:
+        recognise: does a folder look like it? Cheap, raises nothing for a strange folder.
+        open: makes the data set from the folder and the options.
+        looks_like: for people: which files make the layout.
+        options: keyword arguments that `open` takes beside the folder.
+
+    >>> LAYOUTS["cvppp"].recognise(Path("/no/such/folder"))
+    False
+    """
+
+    recognise: Callable[[Path], bool]
+    open: Callable[..., Dataset]
+    looks_like: str
+    options: tuple[str, ...] = ()
+
+
+LAYOUTS: dict[str, Layout] = {
+    "cvppp": Layout(is_cvppp, CvpppDataset, "plantNNN_rgb.png and plantNNN_label.png, here or in sub-folders A1 to A4"),
+    "folder": Layout(
+        is_folder,
+        FolderDataset,
+        "images/ and labels/ (or panoptic/ or masks/) with files of the same names, perhaps labels.yaml",
+        ("label_set", "encoding", "ignore", "single_object", "labels_file"),
+    ),
+}
+
+
+def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: Any) -> Dataset:
+    """Open a data set folder.
+
+    Args:
+        root: the folder.
+        format: the name of its layout, one of `LAYOUTS`, or auto: recognise it by its files.
+        options: for the layout; see its class (`FolderDataset` takes some, `CvpppDataset` none).
+
+    Returns:
+        The data set; its files are listed and paired, not yet read.
+
+    Raises:
+        InputError: the folder is missing, its layout isn't recognised or fits two, or its files don't fit together.
+        SettingsError: `format` is unknown, or the layout doesn't take an option.
+
+    >>> from panembed.datasets.samples import sample_nuclei_path
+    >>> len(open_dataset(sample_nuclei_path()))
+    60
+    """
+    root = Path(root)
+    if format != "auto" and format not in LAYOUTS:
+        names = ["auto", *LAYOUTS]
+        near = difflib.get_close_matches(format, names, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"data format {format!r} is unknown; expected one of {', '.join(names)}{hint}")
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "no such folder"
+        raise InputError(f"{root}: {found}; expected a data set folder; check the path")
+    name = _recognise(root) if format == "auto" else format
+    layout = LAYOUTS[name]
+    for option in options:
+        if option not in layout.options:
+            near = difflib.get_close_matches(option, layout.options, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            takes = ", ".join(layout.options) or "none"
+            raise SettingsError(f"option {option!r} has no effect on data format {name}; it takes {takes}{hint}")
+    return layout.open(root, **options)
+
+
+def _recognise(root: Path) -> str:
+    names = _fitting(root)
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise InputError(
+            f"{root}: could be {' or '.join(names)}; expected files of one layout; say which with --format, or move "
+            "the others elsewhere"
+        )
+    layouts = "; ".join(f"{name}: {layout.looks_like}" for name, layout in LAYOUTS.items())
+    inside = [child.name for child in sorted(root.iterdir()) if child.is_dir() and _fitting(child)]
+    advice = f"perhaps you mean its sub-folder {inside[0]}" if inside else "arrange the files so, or check the path"
+    raise InputError(f"{root}: its layout is not recognised; expected one of ({layouts}); {advice}")
+
+
+def _fitting(root: Path) -> list[str]:
+    return [name for name, layout in LAYOUTS.items() if layout.recognise(root)]

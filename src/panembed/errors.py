@@ -1,0 +1,34 @@
+"""Errors that a user can cause, each told in one sentence.
+
+The command line prints the sentence and ends with the error's exit code; a program catches `PanembedError`.
+"""
+
+from __future__ import annotations
+
+
+class PanembedError(Exception):
+    """Something a user can mend: names the file or key, what was found, what was expected, and what to do."""
+
+    exit_code = 1
+
+
+class SettingsError(PanembedError):
+    """A wrong option, settings key or value: nothing was started. Exit code 2."""
+
+    exit_code = 2
+
+
+class InputError(PanembedError):
+    """A file or folder that can't be used as it is."""
+
+
+class OutputError(PanembedError):
+    """A place that can't be written: in use, not allowed, or full."""
+
+
+class ModelError(PanembedError):
+    """A model file or folder that can't be loaded."""
+
+
+class MissingExtraError(PanembedError):
+    """A feature whose optional packages are not installed."""

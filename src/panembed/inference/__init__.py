@@ -1,0 +1,1 @@
+"""Prediction: from an image to a panoptic map, with any backend."""

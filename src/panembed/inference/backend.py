@@ -1,0 +1,23 @@
+"""What runs the network: anything that turns prepared images into class scores and embeddings."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Backend(Protocol):
+    """A network ready to be called; PyTorch's is `panembed.models.torch_backend.TorchBackend`."""
+
+    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network.
+
+        Args:
+            images: Bx3xHxW float32, prepared; H and W multiples of 32.
+
+        Returns:
+            BxCxHxW float32 class scores before softmax, and BxExHxW float32 embeddings.
+        """
+        ...

@@ -1,0 +1,91 @@
+"""A trained network with all it needs to predict: image in, panoptic result out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panembed.errors import PanembedError
+from panembed.inference.backend import Backend
+from panembed.inference.grouping import Grouping
+from panembed.inference.preparation import Preparation
+from panembed.io.images import read_image
+from panembed.labels import LabelSet, PanopticMap
+from panembed.result import PanopticResult
+
+
+class PanopticModel:
+    """Predicts panoptic maps.
+
+    Args:
+        backend: the network.
+        label_set: its classes.
+        preparation: how an image becomes the network's input.
+        grouping: how embeddings become objects.
+
+    `panembed.load` makes one from a folder.
+    """
+
+    def __init__(
+        self, backend: Backend, label_set: LabelSet, preparation: Preparation, grouping: Grouping | None = None
+    ) -> None:
+        self.backend = backend
+        self.label_set = label_set
+        self.preparation = preparation
+        self.grouping = grouping or Grouping()
+
+    def predict(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> PanopticResult:
+        """Segment one image.
+
+        Args:
+            image: HxWx3 uint8 RGB, or a path.
+
+        Returns:
+            The result at the image's own size.
+
+        Raises:
+            InputError: the file can't be read.
+            ValueError: the array isn't HxWx3 uint8.
+        """
+        if isinstance(image, str | os.PathLike):
+            return PanopticResult(self.segment(pixels := read_image(image)), self.label_set, pixels, Path(image).stem)
+        return PanopticResult(self.segment(image), self.label_set, image)
+
+    def segment(self, image: NDArray[np.uint8]) -> PanopticMap:
+        """The panoptic map of an HxWx3 uint8 image."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"image: expected HxWx3 uint8 RGB, found {image.dtype} {image.shape}")
+        scores, embeddings = self.backend(self.preparation.prepare(image)[None])
+        return self.group(scores[0], embeddings[0], (image.shape[0], image.shape[1]))
+
+    def group(
+        self, scores: NDArray[np.float32], embeddings: NDArray[np.float32], shape: tuple[int, int]
+    ) -> PanopticMap:
+        """The panoptic map from the network's outputs for one image of that height and width."""
+        return self.grouping.group(scores, embeddings, self.label_set.things, self.preparation, shape)
+
+    def predict_files(self, paths: Iterable[Path]) -> Iterator[tuple[Path, PanopticResult | PanembedError]]:
+        """Segment files in turn, reading the next while the network works on this one.
+
+        A file that can't be read gives its error instead of a result, and the rest go on.
+        """
+        paths = list(paths)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
+            coming = reader.submit(read_image, paths[0]) if paths else None
+            for number, path in enumerate(paths):
+                assert coming is not None  # one is always under way while paths are left
+                current = coming
+                if number + 1 < len(paths):
+                    coming = reader.submit(read_image, paths[number + 1])
+                try:
+                    image = current.result()
+                    result = PanopticResult(self.segment(image), self.label_set, image, path.stem)
+                except PanembedError as error:
+                    yield path, error
+                else:
+                    yield path, result

@@ -1,0 +1,120 @@
+"""How an image becomes the network's input; the same in training, validation and prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from panembed.errors import SettingsError
+
+STRIDE = 32
+"""Height and width of the network's input are multiples of this."""
+
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
+_IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Size and brightness of what the network sees.
+
+    Attributes:
+        size: height and width of training crops, multiples of 32; with fit "resize" also of prediction.
+        fit: "resize" stretches every image to `size`. "native" keeps the scale: training takes random crops, prediction
+            the whole image, padded by reflection to multiples of 32.
+        normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2);
+            "imagenet" uses ImageNet's mean and variance.
+
+    >>> prepared = Preparation((64, 64), "native").prepare(np.zeros((50, 70, 3), dtype=np.uint8))
+    >>> prepared.shape
+    (3, 64, 96)
+    """
+
+    size: tuple[int, int] = (256, 256)
+    fit: Literal["resize", "native"] = "resize"
+    normalization: Literal["image", "imagenet"] = "image"
+
+    def __post_init__(self) -> None:
+        if any(side < STRIDE or side % STRIDE for side in self.size):
+            raise SettingsError(f"input.size: expected multiples of {STRIDE}, found {list(self.size)}")
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Resize or pad, and normalise.
+
+        Args:
+            image: HxWx3 uint8.
+
+        Returns:
+            3xhxw float32.
+        """
+        height, width = image.shape[:2]
+        if self.fit == "resize":
+            return self.normalize(resize_image(image, self.size).transpose(2, 0, 1))
+        array = self.normalize(image.transpose(2, 0, 1))
+        below, right = -height % STRIDE, -width % STRIDE
+        mode: Literal["reflect", "edge"] = "reflect" if below < height and right < width else "edge"
+        return np.pad(array, ((0, 0), (0, below), (0, right)), mode=mode)
+
+    def normalize(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Shift and scale the channels of a 3xHxW image of values 0..255.
+
+        A channel without contrast becomes 0.
+        """
+        array: NDArray[np.float32] = np.asarray(image, dtype=np.float32) / np.float32(255)
+        if self.normalization == "imagenet":
+            array -= _IMAGENET_MEAN
+            array /= _IMAGENET_STD
+            return array
+        mean = array.mean((1, 2), keepdims=True)
+        array -= mean
+        std = np.sqrt(np.einsum("chw,chw->c", array, array) / array[0].size)[:, None, None]
+        array /= np.maximum(std, np.float32(1e-3))
+        return array
+
+    def restore(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Bring network outputs back to an image's own size: cut off the padding, or stretch bilinearly.
+
+        Args:
+            maps: Kxhxw float32.
+            shape: height and width of the image.
+        """
+        if self.fit == "native":
+            return maps[:, : shape[0], : shape[1]]
+        return resize_maps(maps, shape)
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Stretch an HxWx3 uint8 image to height and width; antialiased bilinear."""
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def resize_nearest(labels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Stretch an HxW label array to height and width; nearest neighbour at pixel centres, so no new label appears."""
+    rows = ((np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]).astype(np.intp)
+    columns = ((np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]).astype(np.intp)
+    stretched: NDArray[np.int64] = labels[rows[:, None], columns]
+    return stretched
+
+
+def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Stretch Kxhxw float maps to height and width; bilinear at pixel centres, as torch's align_corners=False."""
+    if maps.shape[1:] == size:
+        return maps
+    for axis, target in ((1, size[0]), (2, size[1])):
+        source = maps.shape[axis]
+        position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        low = np.minimum(position.astype(np.intp), max(source - 2, 0))
+        weight = (position - low).astype(np.float32)
+        weight = weight[:, None] if axis == 1 else weight
+        first, second = np.take(maps, low, axis), np.take(maps, np.minimum(low + 1, source - 1), axis)
+        second -= first
+        second *= weight
+        second += first
+        maps = second
+    return maps

@@ -1,0 +1,360 @@
+"""Classes and panoptic maps: the words everything else is written in.
+
+In memory a panoptic segmentation is two arrays, class index and instance id. Packing both into one number
+(Zachow 2022, Eq. 2.1) is an exchange format only, see `pack` and `unpack`.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from panembed.errors import InputError, OutputError, SettingsError
+
+IGNORE = 255
+"""Class index of pixels that have no class: excluded from losses, void in Panoptic Quality."""
+
+MAX_PACKED_INSTANCES = 1000
+"""Eq. 2.1 leaves three decimal digits for the instance."""
+
+
+def distinct_color(index: int) -> tuple[int, int, int]:
+    """Give the `index`-th of an endless list of well-told-apart RGB colours, 0..255 each.
+
+    Hues follow the golden ratio, so that any run of indices is spread over the colour circle.
+
+    >>> distinct_color(0) != distinct_color(1)
+    True
+    """
+    hue = (0.33 + index * 0.618033988749895) % 1.0
+    saturation = (0.85, 0.60, 0.95)[index % 3]
+    value = (0.95, 0.80, 0.65)[(index // 3) % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One class.
+
+    Attributes:
+        id: the number that stands for the class in files, 0..65535; free of order and gaps.
+        name: for people.
+        is_thing: True for countable objects (*things*), False for *stuff*.
+        color: RGB, 0..255 each.
+    """
+
+    id: int
+    name: str
+    is_thing: bool
+    color: tuple[int, int, int] = (128, 128, 128)
+
+
+class LabelSet:
+    """The classes of a data set, in the order of the network's channels.
+
+    A class's *index* is its place in this list, 0..C-1: that is what `PanopticMap.semantic` and the network hold.
+    Its `Category.id` is what files hold.
+
+    Args:
+        categories: at least one, at most 255, with ids and names that occur once.
+
+    >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
+    >>> leaves.things, leaves.stuff, leaves.index_of(1)
+    ((1,), (0,), 1)
+    """
+
+    def __init__(self, categories: Iterable[Category]) -> None:
+        self.categories: tuple[Category, ...] = tuple(categories)
+        if not 1 <= len(self.categories) <= IGNORE:
+            raise SettingsError(f"a label set needs 1 to {IGNORE} classes, found {len(self.categories)}")
+        for what, values in (("id", [c.id for c in self]), ("name", [c.name for c in self])):
+            twice = sorted({str(v) for v in values if values.count(v) > 1})
+            if twice:
+                raise SettingsError(f"label set: class {what} {twice[0]!r} occurs twice; each must be its own")
+
+    def __iter__(self) -> Any:
+        return iter(self.categories)
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    def __getitem__(self, index: int) -> Category:
+        return self.categories[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LabelSet) and self.categories == other.categories
+
+    def __hash__(self) -> int:
+        return hash(self.categories)
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{c.id}={c.name}{'*' if c.is_thing else ''}" for c in self.categories)
+        return f"LabelSet({kinds}; * thing)"
+
+    @cached_property
+    def things(self) -> tuple[int, ...]:
+        """Indices of the thing classes, ascending."""
+        return tuple(i for i, c in enumerate(self.categories) if c.is_thing)
+
+    @cached_property
+    def stuff(self) -> tuple[int, ...]:
+        """Indices of the stuff classes, ascending."""
+        return tuple(i for i, c in enumerate(self.categories) if not c.is_thing)
+
+    @property
+    def ignore(self) -> int:
+        """The class index of pixels without a class."""
+        return IGNORE
+
+    def index_of(self, category_id: int) -> int:
+        """Class index of the class that files call `category_id`; KeyError where there is none."""
+        return {c.id: i for i, c in enumerate(self.categories)}[category_id]
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Plain data, for YAML and JSON; `from_list` reads it back."""
+        return [{"id": c.id, "name": c.name, "isthing": int(c.is_thing), "color": list(c.color)} for c in self]
+
+    @classmethod
+    def from_list(cls, rows: Iterable[Mapping[str, Any]]) -> LabelSet:
+        """Build from rows with `id`, `name`, `isthing` and perhaps `color` (COCO panoptic's `categories`)."""
+        categories = []
+        for number, row in enumerate(rows):
+            try:
+                color = row.get("color") or distinct_color(number)
+                red, green, blue = (int(channel) for channel in color)
+                categories.append(Category(int(row["id"]), str(row["name"]), bool(row["isthing"]), (red, green, blue)))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise SettingsError(
+                    f"class {number} of the label set: expected id, name, isthing and perhaps color [r, g, b], "
+                    f"found {row!r}"
+                ) from error
+        return cls(categories)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment of a panoptic map: an object, or all pixels of a stuff class.
+
+    Attributes:
+        id: its value in the segment-id map, from 1.
+        category: class index.
+        instance: instance id in the panoptic map; 0 for stuff.
+        area: pixels.
+        bbox: x, y, width, height in pixels; right and lower edge are exclusive.
+        is_crowd: a group of objects not told apart.
+    """
+
+    id: int
+    category: int
+    instance: int
+    area: int
+    bbox: tuple[int, int, int, int]
+    is_crowd: bool = False
+
+
+class PanopticMap:
+    """Class and instance of every pixel.
+
+    Args:
+        semantic: HxW integers, class index 0..254, 255 (`IGNORE`) for none. Kept as uint8.
+        instance: HxW integers >= 0, kept as int32. 0 for none: all stuff, and thing pixels that belong to no object
+            (void, unless `crowd` lists (class index, 0)). Ids count within a class: the same number in two classes
+            means two objects. Gaps are allowed.
+        crowd: (class index, instance) of things that are groups of objects not told apart.
+
+    Raises:
+        ValueError: the arrays are not two-dimensional integers of one size, or hold values out of range.
+
+    >>> PanopticMap([[0, 1], [1, 1]], [[0, 1], [1, 2]]).num_instances
+    2
+    """
+
+    __slots__ = ("crowd", "instance", "semantic")
+
+    def __init__(self, semantic: ArrayLike, instance: ArrayLike, crowd: Iterable[tuple[int, int]] = ()) -> None:
+        semantic, instance = np.asarray(semantic), np.asarray(instance)
+        for name, array in (("semantic", semantic), ("instance", instance)):
+            if array.ndim != 2 or not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
+                raise ValueError(f"{name}: expected an HxW array of integers, found {array.dtype} {array.shape}")
+        if semantic.shape != instance.shape:
+            raise ValueError(f"semantic is {semantic.shape} but instance is {instance.shape}; expected one size")
+        if semantic.size and semantic.dtype != np.uint8 and (semantic.min() < 0 or semantic.max() > IGNORE):
+            raise ValueError(f"semantic: expected class indices 0..{IGNORE}, found {semantic.min()}..{semantic.max()}")
+        if instance.size and (instance.min() < 0 or instance.max() > np.iinfo(np.int32).max):
+            raise ValueError(f"instance: expected ids 0..2**31-1, found {instance.min()}..{instance.max()}")
+        self.semantic: NDArray[np.uint8] = np.ascontiguousarray(semantic, dtype=np.uint8)
+        self.instance: NDArray[np.int32] = np.ascontiguousarray(instance, dtype=np.int32)
+        self.crowd: frozenset[tuple[int, int]] = frozenset((int(c), int(i)) for c, i in crowd)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.semantic.shape[0], self.semantic.shape[1]
+
+    @property
+    def num_instances(self) -> int:
+        """How many (class, instance) pairs with instance > 0 occur on pixels that have a class."""
+        kept = (self.instance > 0) & (self.semantic != IGNORE)
+        return int(np.unique(_pair_key(self.semantic[kept], self.instance[kept])).size)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, PanopticMap)
+            and np.array_equal(self.semantic, other.semantic)
+            and np.array_equal(self.instance, other.instance)
+            and self.crowd == other.crowd
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays inside may change
+
+    def __repr__(self) -> str:
+        return f"PanopticMap({self.shape[0]}x{self.shape[1]}, {self.num_instances} instances)"
+
+    def segments(self, label_set: LabelSet) -> tuple[NDArray[np.int32], list[Segment]]:
+        """Number the segments 1..S in order of class and instance.
+
+        Things with instance 0 are void (0), unless (class, 0) is in `crowd`. Instance numbers on stuff are ignored.
+
+        Returns:
+            The HxW int32 segment-id map, 0 for void, and the table of its segments.
+
+        Raises:
+            ValueError: the map holds a class index that the label set lacks.
+        """
+        is_thing = np.zeros(IGNORE + 1, dtype=bool)
+        is_thing[list(label_set.things)] = True
+        instance = np.where(is_thing[self.semantic], self.instance, 0)
+        keys, inverse = np.unique(_pair_key(self.semantic, instance), return_inverse=True)
+        inverse = inverse.reshape(self.shape)
+        classes, ids = (keys >> 32).astype(np.int64), (keys & 0xFFFFFFFF).astype(np.int64)
+        unknown = classes[(classes >= len(label_set)) & (classes != IGNORE)]
+        if unknown.size:
+            raise ValueError(f"class index {unknown[0]} is not in the label set of {len(label_set)} classes")
+        lookup = np.zeros(len(keys), dtype=np.int32)
+        found: list[tuple[int, int, bool, int]] = []
+        for position, (category, number) in enumerate(zip(classes.tolist(), ids.tolist())):
+            crowd = (category, number) in self.crowd
+            if category == IGNORE or (is_thing[category] and number == 0 and not crowd):
+                continue
+            lookup[position] = len(found) + 1
+            found.append((category, number, crowd, position))
+        segment_map = lookup[inverse]
+        area, boxes = _areas_and_boxes(segment_map, len(found))
+        table = [
+            Segment(row + 1, category, number, int(area[row]), boxes[row], crowd)
+            for row, (category, number, crowd, _) in enumerate(found)
+        ]
+        return segment_map, table
+
+
+def _pair_key(semantic: NDArray[Any], instance: NDArray[Any]) -> NDArray[np.int64]:
+    """Class and instance in one int64, ordered by class, then instance."""
+    return (semantic.astype(np.int64) << 32) | instance.astype(np.int64)
+
+
+def _areas_and_boxes(
+    segment_map: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int64], list[tuple[int, int, int, int]]]:
+    """Pixels and x, y, width, height of segments 1..count, in one pass over the rows and one over the columns."""
+    height, width = segment_map.shape
+    area = np.bincount(segment_map.ravel(), minlength=count + 1)[1:]
+    x_min, x_max = np.full(count + 1, width), np.full(count + 1, -1)
+    y_min, y_max = np.full(count + 1, height), np.full(count + 1, -1)
+    ys, xs = np.divmod(np.flatnonzero(segment_map), max(width, 1))
+    ids = segment_map[ys, xs]
+    np.minimum.at(x_min, ids, xs)
+    np.maximum.at(x_max, ids, xs)
+    np.minimum.at(y_min, ids, ys)
+    np.maximum.at(y_max, ids, ys)
+    boxes = [
+        (int(x_min[i]), int(y_min[i]), int(x_max[i] - x_min[i] + 1), int(y_max[i] - y_min[i] + 1))
+        for i in range(1, count + 1)
+    ]
+    return area, boxes
+
+
+def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
+    """Write class and instance as one number (Zachow 2022, Eq. 2.1; also Cityscapes' instanceIds).
+
+    Things become `1000 * class id + n`, where n counts the class's objects from 0 in the order of their instance ids;
+    stuff, and things not told apart (instance 0), become the class id. Pixels without a class become -1.
+
+    Raises:
+        OutputError: a class has more than 1,000 objects, a thing class has id 0, or a stuff id is 1,000 or more.
+
+    >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
+    >>> pack(PanopticMap([[0, 1, 1]], [[0, 7, 9]]), leaves).tolist()
+    [[0, 1000, 1001]]
+    """
+    packed = np.full(panoptic.shape, -1, dtype=np.int32)
+    for index, category in enumerate(label_set):
+        if category.is_thing and category.id == 0:
+            raise OutputError(
+                f"class {category.name!r}: a thing with id 0 can't be told from stuff in class * 1000 + instance; "
+                "give it an id of 1 or more"
+            )
+        if category.id >= 1000 and not category.is_thing:
+            raise OutputError(
+                f"class {category.name!r}: id {category.id} does not fit class * 1000 + instance; expected < 1000"
+            )
+        mask = panoptic.semantic == index
+        packed[mask] = category.id
+        if not category.is_thing:
+            continue
+        mask &= panoptic.instance > 0
+        ids, numbers = np.unique(panoptic.instance[mask], return_inverse=True)
+        if len(ids) > MAX_PACKED_INSTANCES:
+            raise OutputError(
+                f"class {category.name!r} has {len(ids)} objects, but class * 1000 + instance holds at most "
+                f"{MAX_PACKED_INSTANCES} a class; write COCO panoptic instead"
+            )
+        packed[mask] = category.id * 1000 + numbers
+    return packed
+
+
+def unpack(packed: ArrayLike, label_set: LabelSet, ignore_values: Iterable[int] = (-1,)) -> PanopticMap:
+    """Read Eq. 2.1: the inverse of `pack`. Instance ids become n + 1.
+
+    A thing's bare class id (below 1,000) gives pixels of that class with instance 0, and marks them as a crowd.
+
+    Args:
+        packed: HxW integers.
+        label_set: the classes whose ids occur.
+        ignore_values: numbers that mean no class.
+
+    Raises:
+        InputError: a class id occurs that the label set lacks.
+    """
+    array = np.asarray(packed)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"packed: expected an HxW array of integers, found {array.dtype} {array.shape}")
+    values, inverse = np.unique(array, return_inverse=True)
+    semantic, instance = np.zeros(len(values), dtype=np.uint8), np.zeros(len(values), dtype=np.int32)
+    ignored = {int(v) for v in ignore_values}
+    crowd = set()
+    for position, value in enumerate(values.tolist()):
+        if value in ignored:
+            semantic[position] = IGNORE
+            continue
+        category_id, number = divmod(value, 1000) if value >= 1000 else (value, -1)
+        try:
+            index = label_set.index_of(category_id)
+        except KeyError:
+            known = ", ".join(f"{c.id} {c.name}" for c in label_set)
+            raise InputError(
+                f"unknown class id {category_id} (pixel value {value}); the label set has {known}"
+            ) from None
+        semantic[position] = index
+        if label_set[index].is_thing:
+            instance[position] = number + 1
+            if number < 0:
+                crowd.add((index, 0))
+    inverse = inverse.reshape(array.shape)
+    return PanopticMap(semantic[inverse], instance[inverse], crowd)

@@ -1,0 +1,1 @@
+"""Losses: the discriminative loss on embeddings and its sum with the cross-entropy on classes."""

@@ -1,0 +1,83 @@
+"""The sum of both losses, Zachow (2022), Eq. 3.1 and 3.6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch  # noqa: F401  (for the example)
+from torch import Tensor, nn
+
+from panembed.labels import IGNORE
+from panembed.losses.discriminative import discriminative_loss
+
+
+@dataclass(frozen=True, slots=True)
+class PanopticLossTerms:
+    """The scalar to minimise and its two parts, L_total = L_sem + L_inst (Eq. 3.6)."""
+
+    total: Tensor
+    semantic: Tensor
+    instance: Tensor
+
+
+class PanopticLoss(nn.Module):
+    """Cross-entropy of classes (Eq. 3.1) plus discriminative loss of embeddings (Eq. 3.5).
+
+    Args:
+        thing_ids: class indices that have objects.
+        delta_var: see `discriminative_loss`.
+        delta_dist: see `discriminative_loss`.
+        alpha: see `discriminative_loss`.
+        beta: see `discriminative_loss`.
+        gamma: see `discriminative_loss`; 0 for position-anchored embeddings, whose means are not near the origin.
+        instance_weight: factor of the discriminative loss in the sum; 1 in the thesis.
+
+    >>> loss = PanopticLoss(thing_ids=[1])
+    >>> labels = torch.zeros(1, 4, 4, dtype=torch.int64)
+    >>> terms = loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 4, 4), labels, labels)
+    >>> round(float(terms.semantic), 4), float(terms.instance)  # log 2 for two equal scores; no objects
+    (0.6931, 0.0)
+    """
+
+    def __init__(
+        self,
+        thing_ids: Sequence[int],
+        *,
+        delta_var: float = 0.5,
+        delta_dist: float = 1.5,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        gamma: float = 0.001,
+        instance_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.thing_ids = tuple(thing_ids)
+        self.delta_var, self.delta_dist = delta_var, delta_dist
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.instance_weight = instance_weight
+
+    def forward(self, logits: Tensor, embeddings: Tensor, semantic: Tensor, instance: Tensor) -> PanopticLossTerms:
+        """Compute both terms.
+
+        Args:
+            logits: BxCxHxW class scores before softmax.
+            embeddings: BxExHxW.
+            semantic: BxHxW int64 class indices, 255 to ignore. A batch without any class pixel gives 0.
+            instance: BxHxW integers, 0 for none.
+        """
+        logits = logits.float()
+        labelled = (semantic != IGNORE).sum().clamp_min(1)
+        l_sem = nn.functional.cross_entropy(logits, semantic, ignore_index=IGNORE, reduction="sum") / labelled
+        l_inst = discriminative_loss(
+            embeddings,
+            instance,
+            semantic=semantic,
+            thing_ids=self.thing_ids,
+            delta_var=self.delta_var,
+            delta_dist=self.delta_dist,
+            alpha=self.alpha,
+            beta=self.beta,
+            gamma=self.gamma,
+        )
+        return PanopticLossTerms(l_sem + self.instance_weight * l_inst, l_sem.detach(), l_inst.detach())

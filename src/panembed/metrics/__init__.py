@@ -1,0 +1,1 @@
+"""How good is a prediction: Panoptic Quality, and the measures of leaf segmentation."""

@@ -1,0 +1,322 @@
+"""Panoptic Quality (PQ) and its factors SQ and RQ (Kirillov et al. 2019, "Panoptic Segmentation", Eq. 1 and 2).
+
+A predicted and a true segment of one class match when their IoU is above 0.5, which at most one pair can be. For
+every class, summed over all images,
+
+    PQ = sum of IoU over TP / (TP + FP / 2 + FN / 2) = SQ * RQ,
+    SQ = mean IoU of the matches,    RQ = TP / (TP + FP / 2 + FN / 2),
+
+then averaged over the classes that occur. Void and crowds count as in panopticapi, the authors' own evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panembed.labels import IGNORE, LabelSet, PanopticMap
+
+Ints = NDArray[np.int64]
+
+MAX_TABLE = 1 << 24
+"""Values below this are numbered by a table, higher ones by sorting, which is slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Panoptic Quality of one class, or its average over classes.
+
+    Attributes:
+        pq: Panoptic Quality, 0..1; None where no class has a segment to count.
+        sq: segmentation quality, the mean IoU of the matches, 0..1; 0 for a class without a match.
+        rq: recognition quality, the F1 score of finding segments, 0..1.
+        num_classes: how many classes the three are averaged over.
+        tp: matched pairs.
+        fp: predicted segments without a match.
+        fn: true segments without a match.
+
+    >>> Score(0.4, 0.8, 0.5, num_classes=1, tp=1, fp=1, fn=1).to_dict()["pq"]
+    0.4
+    """
+
+    pq: float | None
+    sq: float | None
+    rq: float | None
+    num_classes: int
+    tp: int
+    fp: int
+    fn: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers for JSON, by attribute name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PanopticQualityResult:
+    """Panoptic Quality of all classes, of things, of stuff, and of each class.
+
+    Attributes:
+        all: average over the classes that occur.
+        things: average over the thing classes that occur.
+        stuff: average over the stuff classes that occur.
+        per_class: every class of the label set by name, in its order.
+
+    >>> leaves = LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}])
+    >>> truth = PanopticMap([[0, 0, 255]], [[1, 2, 0]])
+    >>> result = PanopticQuality(leaves).update(truth, truth)
+    >>> result.things.pq, result.per_class["leaf"].tp, result.to_dict()["stuff"]["pq"]
+    (1.0, 2, None)
+    """
+
+    all: Score
+    things: Score
+    stuff: Score
+    per_class: dict[str, Score]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain data for JSON: `all`, `things`, `stuff`, and `per_class` by name."""
+        return {
+            "all": self.all.to_dict(),
+            "things": self.things.to_dict(),
+            "stuff": self.stuff.to_dict(),
+            "per_class": {name: score.to_dict() for name, score in self.per_class.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MatchCounts:
+    """What Panoptic Quality is made of; counts of several images add up.
+
+    Attributes:
+        tp: matched pairs of each class, C integers.
+        fp: predicted segments without a match, C integers.
+        fn: true segments without a match, C integers.
+        iou: sum of the matches' IoU, C floats.
+
+    >>> one = MatchCounts(np.array([1]), np.array([0]), np.array([2]), np.array([0.75]))
+    >>> (one + one).iou.tolist()
+    [1.5]
+    """
+
+    tp: Ints
+    fp: Ints
+    fn: Ints
+    iou: NDArray[np.float64]
+
+    @classmethod
+    def zero(cls, num_classes: int) -> MatchCounts:
+        """Counts of no image at all."""
+        tp, fp, fn = np.zeros((3, num_classes), dtype=np.int64)
+        return cls(tp, fp, fn, np.zeros(num_classes))
+
+    def __add__(self, other: MatchCounts) -> MatchCounts:
+        return MatchCounts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.iou + other.iou)
+
+
+class PanopticQuality:
+    """Panoptic Quality of a set of images, one at a time; see `match_segments` for the rules.
+
+    Args:
+        label_set: the classes; both maps of every image hold their indices.
+
+    >>> leaves = LabelSet.from_list([{"id": 0, "name": "soil", "isthing": 0}, {"id": 1, "name": "leaf", "isthing": 1}])
+    >>> quality = PanopticQuality(leaves)
+    >>> truth = PanopticMap([[0, 0, 1, 1, 1, 1]], [[0, 0, 1, 1, 2, 2]])
+    >>> image = quality.update(PanopticMap([[0, 0, 1, 1, 1, 1]], [[0, 0, 8, 8, 8, 3]]), truth)
+    >>> image.per_class["leaf"].tp, image.per_class["leaf"].fp, image.per_class["leaf"].fn
+    (1, 1, 1)
+    >>> result = quality.compute()
+    >>> round(result.things.pq, 3), result.stuff.pq
+    (0.333, 1.0)
+    """
+
+    def __init__(self, label_set: LabelSet) -> None:
+        self.label_set = label_set
+        self.counts = MatchCounts.zero(len(label_set))
+
+    def update(self, prediction: PanopticMap, truth: PanopticMap) -> PanopticQualityResult:
+        """Count one image, and return its own result.
+
+        Raises:
+            ValueError: the two maps differ in size, or hold a class index that the label set lacks.
+        """
+        counts = match_segments(prediction, truth, self.label_set)
+        self.counts += counts
+        return summarize(counts, self.label_set)
+
+    def merge(self, other: PanopticQuality) -> None:
+        """Add the images that `other` has counted; ValueError if it has other classes."""
+        if other.label_set != self.label_set:
+            raise ValueError(f"can't merge scores of different classes: {self.label_set} and {other.label_set}")
+        self.counts += other.counts
+
+    def compute(self) -> PanopticQualityResult:
+        """Panoptic Quality over all images so far."""
+        return summarize(self.counts, self.label_set)
+
+
+def summarize(counts: MatchCounts, label_set: LabelSet) -> PanopticQualityResult:
+    """Turn counts into Panoptic Quality: per class, then averaged over classes with TP + FP + FN > 0.
+
+    >>> leaves = LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}])
+    >>> summarize(MatchCounts(np.array([1]), np.array([1]), np.array([1]), np.array([0.8])), leaves).all.pq
+    0.4
+    """
+    scores = [_score(*row) for row in zip(*(a.tolist() for a in (counts.tp, counts.fp, counts.fn, counts.iou)))]
+    return PanopticQualityResult(
+        all=_average(scores),
+        things=_average(scores[index] for index in label_set.things),
+        stuff=_average(scores[index] for index in label_set.stuff),
+        per_class={category.name: score for category, score in zip(label_set, scores)},
+    )
+
+
+def _score(tp: int, fp: int, fn: int, iou: float) -> Score:
+    if tp + fp + fn == 0:
+        return Score(None, None, None, 0, 0, 0, 0)
+    weight = tp + fp / 2 + fn / 2
+    return Score(iou / weight, iou / tp if tp else 0.0, tp / weight, 1, tp, fp, fn)
+
+
+def _average(scores: Iterable[Score]) -> Score:
+    kept = [(s.pq, s.sq, s.rq, s.tp, s.fp, s.fn) for s in scores if s.num_classes]
+    if not kept:
+        return Score(None, None, None, 0, 0, 0, 0)
+    pq, sq, rq, tp, fp, fn = (sum(column) for column in zip(*kept))
+    return Score(pq / len(kept), sq / len(kept), rq / len(kept), len(kept), tp, fp, fn)
+
+
+def match_segments(prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> MatchCounts:
+    """Match the segments of one image and count, per class, as panopticapi does.
+
+    - All pixels of a stuff class are one segment, whatever their instance numbers. Thing pixels with instance 0 are
+      void, unless `crowd` lists (class index, 0).
+    - The union of a pair leaves out what the prediction has on the truth's void.
+    - True crowds match nothing and miss nothing. A prediction's `crowd` marks count for nothing.
+    - A predicted segment without a match is dropped, not a false positive, if more than half of it lies on the
+      truth's void and the crowd of its class. Of several crowds of one class only the last counts here (panopticapi
+      keeps the last in the file): the one with the highest instance number.
+    - Predicted void is not forgiven: true segments under it are missed. (torchmetrics forgives it, so its figures are
+      not comparable.)
+
+    Args:
+        prediction: HxW, class indices of `label_set`.
+        truth: as the prediction, of one size with it.
+        label_set: C classes.
+
+    Raises:
+        ValueError: the two maps differ in size, or hold a class index that the label set lacks.
+
+    >>> leaves = LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}])
+    >>> truth = PanopticMap([[0, 0, 0, 0, 255, 255]], [[1, 1, 1, 2, 0, 0]])
+    >>> counts = match_segments(PanopticMap([[0, 0, 0, 0, 0, 0]], [[7, 7, 0, 0, 4, 4]]), truth, leaves)
+    >>> counts.tp, counts.fp, counts.fn, counts.iou.round(3)
+    (array([1]), array([0]), array([1]), array([0.667]))
+    """
+    if prediction.shape != truth.shape:
+        sizes = [f"{height}x{width}" for height, width in (prediction.shape, truth.shape)]
+        raise ValueError(f"the prediction is {sizes[0]} but the truth is {sizes[1]} pixels; expected one size")
+    num_classes = len(label_set)
+    if not truth.semantic.size:
+        return MatchCounts.zero(num_classes)
+
+    # Everything below works on runs of equal pixels along the rows, some hundred times fewer than pixels.
+    starts = _run_starts(truth.semantic, truth.instance, prediction.semantic, prediction.instance)
+    lengths = np.diff(starts, append=truth.semantic.size)
+    truth_of_run, truth_class, is_crowd = _number_segments(truth, starts, label_set, "truth")
+    pred_of_run, pred_class, _ = _number_segments(prediction, starts, label_set, "prediction")
+    pair_keys, pair_of_run = _compact(truth_of_run * len(pred_class) + pred_of_run)
+    overlap = np.bincount(pair_of_run, weights=lengths)
+    t, p = np.divmod(pair_keys, len(pred_class))
+    truth_area = np.bincount(t, weights=overlap, minlength=len(truth_class))
+    pred_area = np.bincount(p, weights=overlap, minlength=len(pred_class))
+    on_void = np.bincount(p[t == 0], weights=overlap[t == 0], minlength=len(pred_class))
+
+    same_class = (truth_class[t] == pred_class[p]) & (t > 0) & (p > 0)
+    t, p, overlap = t[same_class], p[same_class], overlap[same_class]
+    iou = overlap / (truth_area[t] + pred_area[p] - overlap - on_void[p])
+    match = (iou > 0.5) & ~is_crowd[t]
+
+    missed = ~is_crowd
+    missed[0] = False
+    missed[t[match]] = False
+
+    last_crowd = np.full(num_classes, -1)
+    last_crowd[truth_class[is_crowd]] = np.flatnonzero(is_crowd)
+    on_crowd = t == last_crowd[truth_class[t]]
+    forgiven = on_void + np.bincount(p[on_crowd], weights=overlap[on_crowd], minlength=len(pred_class))
+    wrong = forgiven <= 0.5 * pred_area
+    wrong[0] = False
+    wrong[p[match]] = False
+
+    matched_class = truth_class[t[match]]
+    return MatchCounts(
+        tp=np.bincount(matched_class, minlength=num_classes),
+        fp=np.bincount(pred_class[wrong], minlength=num_classes),
+        fn=np.bincount(truth_class[missed], minlength=num_classes),
+        iou=np.bincount(matched_class, weights=iou[match], minlength=num_classes).astype(np.float64),
+    )
+
+
+def _run_starts(*maps: NDArray[Any]) -> Ints:
+    """Flat positions where at least one of the equal-sized, non-empty maps changes, and 0."""
+    changed = np.zeros(maps[0].size, dtype=bool)
+    changed[0] = True
+    for array in maps:
+        flat = array.ravel()
+        changed[1:] |= flat[1:] != flat[:-1]
+    return np.flatnonzero(changed)
+
+
+def _number_segments(
+    panoptic: PanopticMap, starts: Ints, label_set: LabelSet, role: str
+) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """Number the segments from 1 in order of class and instance; 0 is void.
+
+    Returns:
+        The segment at every run start; the class of every segment; whether it is a crowd. Void has class 0, no crowd.
+    """
+    is_thing = np.zeros(IGNORE + 1, dtype=bool)
+    is_thing[list(label_set.things)] = True
+    semantic = panoptic.semantic.ravel()[starts]
+    instance = np.where(is_thing[semantic], panoptic.instance.ravel()[starts], 0)
+    base = int(instance.max()) + 1
+    keys, key_of_run = _compact(semantic.astype(np.int64) * base + instance)
+    classes, ids = np.divmod(keys, base)
+    unknown = classes[(classes >= len(label_set)) & (classes != IGNORE)]
+    if unknown.size:
+        raise ValueError(f"{role}: class index {unknown[0]} is not in the label set of {len(label_set)} classes")
+    is_crowd = np.zeros(len(keys), dtype=bool)
+    for category, number in panoptic.crowd:
+        is_crowd |= (classes == category) & (ids == number)
+    kept = (classes != IGNORE) & (~is_thing[classes] | (ids > 0) | is_crowd)
+    segment_of_key = np.where(kept, np.cumsum(kept), 0)
+    return segment_of_key[key_of_run], np.append(0, classes[kept]), np.append(False, is_crowd[kept])
+
+
+def _compact(values: Ints) -> tuple[Ints, Ints]:
+    """Sorted distinct values (all >= 0), and the place of each among them: a faster `np.unique` with its inverse."""
+    span = int(values.max()) + 1
+    if span <= MAX_TABLE:
+        present = np.zeros(span, dtype=bool)
+        present[values] = True
+        found = np.flatnonzero(present)
+        place_of_value = np.empty(span, dtype=np.int64)
+        place_of_value[found] = np.arange(len(found))
+        return found, place_of_value[values]
+    bits = len(values).bit_length()
+    if span.bit_length() + bits < 64:  # sorting values that carry their place is several times faster than argsort
+        packed = np.sort((values << bits) | np.arange(len(values)))
+        ordered, order = packed >> bits, packed & ((1 << bits) - 1)
+    else:
+        order = np.argsort(values)
+        ordered = values[order]
+    is_first = np.append(True, ordered[1:] != ordered[:-1])
+    place = np.empty(len(values), dtype=np.int64)
+    place[order] = np.cumsum(is_first) - 1
+    return ordered[is_first], place

@@ -1,0 +1,134 @@
+"""A segmentation_models_pytorch network with two heads (Zachow 2022, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+from panembed.errors import SettingsError
+
+
+class PanopticNet(nn.Module):
+    """Encoder and decoder as a black box, then a class head and an embedding head side by side.
+
+    Each head is one 1x1 convolution on the decoder's D-channel map (followed by the architecture's own upsampling
+    where it has one). Built with random weights; `panembed.models.encoder_weights` loads others.
+
+    Args:
+        num_classes: C.
+        embedding_dim: E.
+        architecture: any of segmentation_models_pytorch: Unet, UnetPlusPlus, FPN, DeepLabV3Plus, ...
+        encoder: encoder name there, such as resnet34 or tu-tf_efficientnet_lite0.
+        attention: "scse" puts concurrent spatial and channel squeeze-and-excitation (Roy, Navab and Wachinger 2018)
+            into every decoder block, for the architectures that have it (Unet, UnetPlusPlus, MAnet); None has none.
+        decoder_channels: channels of the decoder blocks, coarse to fine; None takes the architecture's own.
+        coordinates: feed x and y of each pixel, -1..1, as two more input channels.
+        anchor_tau: add pixel position / tau to the first two embedding dimensions, so that the network learns offsets
+            and equal-looking objects far apart differ from the start; in pixels of the input. None leaves it out.
+        freeze_encoder: the encoder's weights and batch-norm statistics stay as they are.
+        options: further arguments of the architecture.
+
+    Raises:
+        SettingsError: an architecture, encoder or option that segmentation_models_pytorch doesn't take.
+
+    >>> net = PanopticNet(2, 4, encoder="resnet18").eval()
+    >>> logits, embeddings = net(torch.zeros(1, 3, 64, 96))
+    >>> tuple(logits.shape), tuple(embeddings.shape)
+    ((1, 2, 64, 96), (1, 4, 64, 96))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int = 16,
+        *,
+        architecture: str = "Unet",
+        encoder: str = "resnet34",
+        attention: str | None = None,
+        decoder_channels: tuple[int, ...] | None = None,
+        coordinates: bool = False,
+        anchor_tau: float | None = None,
+        freeze_encoder: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if anchor_tau is not None and embedding_dim < 2:
+            raise SettingsError(f"model.embedding_dim: anchored embeddings need at least 2, found {embedding_dim}")
+        arguments: dict[str, Any] = dict(options or {})
+        if attention is not None:
+            arguments["decoder_attention_type"] = attention
+        if decoder_channels is not None:
+            arguments["decoder_channels"] = tuple(decoder_channels)
+            arguments.setdefault("encoder_depth", len(decoder_channels))
+        try:
+            network = smp.create_model(
+                architecture, encoder, encoder_weights=None, in_channels=5 if coordinates else 3, classes=1, **arguments
+            )
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise SettingsError(
+                f"model: segmentation_models_pytorch can't build architecture {architecture!r} with "
+                f"encoder {encoder!r} "
+                f"and options {arguments}: {reason}"
+            ) from error
+        head = network.segmentation_head
+        if not (isinstance(head, nn.Sequential) and isinstance(head[0], nn.Conv2d)):
+            raise SettingsError(
+                f"model.architecture: {architecture!r} has a head of its own kind and can't take two; choose another, "
+                "such as 'Unet' or 'FPN'"
+            )
+        self.encoder: nn.Module = network.encoder
+        self.decoder: nn.Module = network.decoder
+        self.upsampling: nn.Module = head[1]
+        width = head[0].in_channels
+        self.class_head = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.embedding_head = nn.Conv2d(width, embedding_dim, kernel_size=1)
+        self.coordinates = coordinates
+        self.anchor_tau = anchor_tau
+        self.num_classes, self.embedding_dim = num_classes, embedding_dim
+        self.encoder_is_frozen = freeze_encoder
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> PanopticNet:
+        """Switch to training; a frozen encoder stays in evaluation mode, so that its batch norm doesn't drift."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute class scores and embeddings.
+
+        Args:
+            image: Bx3xHxW floats, each channel normalised; H and W multiples of 32.
+
+        Returns:
+            BxCxHxW class scores before softmax, and BxExHxW embeddings.
+        """
+        height, width = image.shape[-2:]
+        if self.coordinates:
+            image = torch.cat([image, _coordinates(image)], dim=1)
+        features = self.decoder(self.encoder(image))
+        logits = self.upsampling(self.class_head(features))
+        embeddings = self.upsampling(self.embedding_head(features))
+        if self.anchor_tau is not None:
+            x = torch.arange(width, device=image.device, dtype=torch.float32) / self.anchor_tau
+            y = torch.arange(height, device=image.device, dtype=torch.float32) / self.anchor_tau
+            position = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+            anchored = embeddings[:, :2].float() + position
+            embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
+        return logits, embeddings
+
+
+def _coordinates(image: Tensor) -> Tensor:
+    """Bx2xHxW: x and y of each pixel's centre, from -1 to 1."""
+    batch, _, height, width = image.shape
+    x = (torch.arange(width, device=image.device) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=image.device) * 2 + 1) / height - 1
+    both = torch.stack([x.expand(height, width), y[:, None].expand(height, width)]).to(image.dtype)
+    return both.expand(batch, 2, height, width)

@@ -1,0 +1,36 @@
+"""Runs a PyTorch network for prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+
+class TorchBackend:
+    """Calls a network in inference mode.
+
+    Args:
+        network: Bx3xHxW -> (class scores, embeddings), such as `PanopticNet`; moved to `device`, and to channels-last
+            memory, in which convolutions on CPUs and recent GPUs are faster.
+        device: such as "cpu" or "cuda".
+        bfloat16: autocast to bfloat16; pays on GPUs and on CPUs that compute in it.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu", *, bfloat16: bool = False) -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bfloat16 = bfloat16
+
+    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `panembed.inference.backend.Backend`."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+                scores, embeddings = self.network(batch)
+        finally:
+            self.network.train(was_training)
+        return scores.float().cpu().numpy(), embeddings.float().cpu().numpy()

@@ -1,0 +1,1 @@
+"""Pictures that show how a run went and what a model sees."""

@@ -1,0 +1,140 @@
+"""Figures as the thesis has them: loss curves (4.3), and input, truth and prediction side by side (4.4 to 4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from panembed.io.atomic import atomic_path
+from panembed.io.overlay import color_map, overlay
+from panembed.labels import LabelSet, PanopticMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One row of the side-by-side figure.
+
+    Attributes:
+        name: of the image.
+        image: HxWx3 uint8.
+        truth: HxW.
+        prediction: HxW.
+        caption: under the name, such as its score.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    truth: PanopticMap
+    prediction: PanopticMap
+    caption: str = ""
+
+
+def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw training and validation loss, and validation PQ, over epochs.
+
+    Args:
+        rows: of metrics.csv; an epoch without validation lacks the val_ figures.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    parts = {"loss": "-", "semantic_loss": "--", "instance_loss": ":"}
+    for stage, color in (("train", "tab:blue"), ("val", "tab:orange")):
+        for part, style in parts.items():
+            x, y = _series(rows, f"{stage}_{part}")
+            name = {"loss": "total", "semantic_loss": "semantic", "instance_loss": "instance"}[part]
+            label = f"{'training' if stage == 'train' else 'validation'} {name}"
+            left.plot(x, y, style, color=color, label=label, linewidth=1.6 if part == "loss" else 1.0)
+    left.set(xlabel="epoch", ylabel="loss", title="Loss", ylim=(0, None))
+    left.legend(fontsize=7)
+    for name, color in (("val_pq_things", "tab:green"), ("val_pq_stuff", "tab:gray"), ("val_sbd", "tab:purple")):
+        x, y = _series(rows, name)
+        if len(x):
+            right.plot(x, 100 * y, ".-", color=color, label=name.removeprefix("val_").replace("_", " ").upper())
+    right.set(xlabel="epoch", ylabel="percent", title="Validation scores", ylim=(0, 100))
+    right.legend(fontsize=8, loc="lower right")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
+    """Draw input, truth and prediction side by side, one row per image.
+
+    A predicted object has the colour of the true object that it overlaps most, so that an equal colour means found.
+
+    Args:
+        rows: at least one.
+        label_set: the classes.
+        path: of the PNG.
+    """
+    rows = list(rows)
+    figure = Figure(
+        figsize=(9.6, 0.35 + sum(3.1 * r.image.shape[0] / r.image.shape[1] for r in rows)), layout="constrained"
+    )
+    heights = [row.image.shape[0] / row.image.shape[1] for row in rows]
+    grid = figure.subplots(len(rows), 3, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, row in zip(grid, rows):
+        matched = match_colors(row.prediction, row.truth, label_set)
+        truth = overlay(color_map(row.truth, label_set), row.truth, label_set, opacity=0.0)
+        prediction = overlay(color_map(matched, label_set), matched, label_set, opacity=0.0)
+        for axis, picture in zip(axes, (row.image, truth, prediction)):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(row.name, fontsize=8)
+        axes[2].set_xlabel(row.caption, fontsize=8)
+    for axis, title in zip(grid[0], ("input", "truth", "prediction")):
+        axis.set_title(title, fontsize=10)
+    _save(figure, path)
+
+
+def match_colors(prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> PanopticMap:
+    """Renumber predicted objects by the true object of their class that each overlaps most, largest overlap first.
+
+    Objects left over get numbers that truth doesn't have.
+
+    >>> leaves = LabelSet.from_list([{"id": 0, "name": "soil", "isthing": 0}, {"id": 1, "name": "leaf", "isthing": 1}])
+    >>> truth = PanopticMap([[1, 1, 1]], [[4, 4, 9]])
+    >>> match_colors(PanopticMap([[1, 1, 1]], [[1, 1, 2]]), truth, leaves).instance.tolist()
+    [[4, 4, 9]]
+    """
+    instance = np.zeros_like(prediction.instance)
+    for thing in label_set.things:
+        predicted = np.where(prediction.semantic == thing, prediction.instance, 0)
+        true = np.where(truth.semantic == thing, truth.instance, 0)
+        ids, inverse = np.unique(predicted, return_inverse=True)
+        true_ids, true_inverse = np.unique(true, return_inverse=True)
+        pairs = np.bincount(inverse.ravel() * len(true_ids) + true_inverse.ravel(), minlength=len(ids) * len(true_ids))
+        overlap = pairs.reshape(len(ids), len(true_ids))
+        names = np.zeros(len(ids), dtype=np.int32)
+        used: set[int] = set()
+        for flat in np.argsort(-overlap, axis=None, kind="stable"):
+            p, t = divmod(int(flat), len(true_ids))
+            if overlap[p, t] == 0:
+                break
+            if ids[p] and true_ids[t] and not names[p] and t not in used:
+                names[p] = true_ids[t]
+                used.add(t)
+        spare = int(true_ids.max()) + 1
+        for p, id in enumerate(ids):
+            if id and not names[p]:
+                names[p], spare = spare, spare + 1
+        instance += names[inverse].reshape(instance.shape)
+    return PanopticMap(prediction.semantic, instance, prediction.crowd)
+
+
+def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    pairs = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]
+    array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)

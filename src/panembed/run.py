@@ -1,0 +1,123 @@
+"""A training run in a folder: begin it, go on with it.
+
+A run folder holds config.yaml, environment.json, split.json, train.log, metrics.csv, curves.png,
+checkpoints/last.pt and model/ (model.safetensors, config.json, README.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from panembed import build
+from panembed.config import Settings
+from panembed.datasets.sample import Dataset
+from panembed.datasets.splits import SPLIT_FILE, Split
+from panembed.errors import InputError, SettingsError
+from panembed.io.atomic import write_json, write_text
+from panembed.io.output_folder import claim_folder
+from panembed.report.figures import loss_curves
+
+if TYPE_CHECKING:
+    from panembed.training.trainer import Progress
+
+
+def train(
+    settings: Settings,
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Train into a run folder.
+
+    Args:
+        settings: of the run; with `resume` they must be those that it began with.
+        dataset: images with truth.
+        folder: of the run; made where missing.
+        resume: go on from the last checkpoint.
+        overwrite: begin anew in a folder that holds an earlier run.
+        device: auto, cpu, cuda, ...
+        tensorboard: also write TensorBoard events.
+        progress: told of every step.
+
+    Returns:
+        The figures of each epoch.
+
+    Raises:
+        OutputError: the folder is in use, or can't be written.
+        SettingsError: `resume` with other settings, or without a run.
+        InputError: data that can't be used, or a damaged checkpoint.
+        Interrupted: stopped by Ctrl-C or SIGTERM; all is saved.
+    """
+    build.require_torch()
+    run = Path(folder)
+    if resume:
+        split = _check_resumable(settings, dataset, run)
+    else:
+        claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
+        for stale in ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json"):
+            (run / stale).unlink(missing_ok=True)
+        split = build.split_for_training(dataset, settings)
+        write_text(run / "config.yaml", settings.to_yaml())
+        write_json(run / "environment.json", build.environment())
+        split.write(run / SPLIT_FILE)
+    with _log_to(run / "train.log"):
+        trainer = build.trainer(
+            settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
+        )
+        # Killed before the first checkpoint, a run resumes from its beginning.
+        rows = trainer.fit(resume=resume and trainer.checkpoint_path.exists())
+    loss_curves(rows, run / "curves.png")
+    return list(rows)
+
+
+def _check_resumable(settings: Settings, dataset: Dataset, run: Path) -> Split:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise SettingsError(f"--resume: {run} holds no run to go on with (no config.yaml); start it without --resume")
+    began = Settings.load(config=path)
+    if began != settings:
+        ours, theirs = _flat(settings.model_dump()), _flat(began.model_dump())
+        key = next(key for key in ours if ours[key] != theirs[key])
+        raise SettingsError(
+            f"--resume: {key} is {ours[key]!r}, but the run in {run} began with {theirs[key]!r}; "
+            "resume with the same settings, or start a new run"
+        )
+    split = Split.read(run / SPLIT_FILE)
+    try:
+        split.check(dataset.ids)
+    except InputError as error:
+        raise InputError(f"--resume: {dataset.root} is not the data that the run began with: {error}") from error
+    return split
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in data.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value})
+    return flat
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    logger = logging.getLogger("panembed")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,1 @@
+"""Learning: augmentation, the loop, checkpoints, logs."""

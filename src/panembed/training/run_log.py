@@ -1,0 +1,53 @@
+"""What a run says of itself: metrics.csv, train.log, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+from panembed.io.atomic import atomic_path
+
+LOGGER = logging.getLogger("panembed")
+
+
+class RunLog:
+    """One row per epoch.
+
+    Rows are kept in memory and in checkpoints, and metrics.csv is written whole each time, so that a resumed run has
+    each epoch once.
+
+    Args:
+        folder: of the run.
+        tensorboard: also write events to `folder/tensorboard`; needs the extra panembed[tensorboard].
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self.path = folder / "metrics.csv"
+        self.rows: list[dict[str, float | int]] = []
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def add(self, row: dict[str, float | int]) -> None:
+        """Append the figures of an epoch."""
+        self.rows.append(row)
+        self.write()
+        told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        LOGGER.info(told)
+        if self._writer is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self._writer.add_scalar(name, value, row["epoch"])
+            self._writer.flush()
+
+    def write(self) -> None:
+        """Write all rows to metrics.csv."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)

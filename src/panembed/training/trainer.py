@@ -1,0 +1,298 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Sampler
+
+from panembed.losses.panoptic import PanopticLoss
+from panembed.training.checkpoint import load_checkpoint, save_checkpoint
+from panembed.training.early_stopping import EarlyStopping
+from panembed.training.run_log import RunLog
+from panembed.training.transforms import TrainingExample, TrainingSet, collate
+
+Validate = Callable[[nn.Module], dict[str, float]]
+"""Figures of a network on the validation images, such as val_loss and val_pq."""
+
+
+class Progress(Protocol):
+    """Told of every step, to draw a bar."""
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """A step of an epoch ended; both count from 1."""
+
+    def epoch(self, row: dict[str, float | int]) -> None:
+        """An epoch ended."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted, and all of it was saved."""
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) in an order that depends on seed and epoch only."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch, self.start = length, seed, 0, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return iter([(self.epoch, int(index)) for index in order[self.start :]])
+
+
+@dataclass
+class Trainer:
+    """Trains a network; can be stopped at any moment and resumed to the same end.
+
+    Attributes:
+        network: image -> (class scores, embeddings).
+        loss: of both heads.
+        examples: training images.
+        validate: figures of a network on the validation images.
+        save_best: called with the network whenever the monitored figure is the best so far.
+        checkpoint_path: where the state is kept.
+        log: one row per epoch.
+        epochs: how many.
+        batch_size: images per step; the last, smaller batch of an epoch is left out unless it is the only one.
+        learning_rate: of AdamW; the peak with schedule "one-cycle".
+        weight_decay: of AdamW.
+        schedule: "constant", or "one-cycle" (Smith and Topin 2018), which ends near zero.
+        clip_gradient_norm: None leaves gradients as they are.
+        ema_decay: validate and keep an average of the weights over steps; None keeps the weights themselves.
+        monitor: figure that decides what is best; greater is better unless it ends in "loss".
+        patience: epochs without a better figure after which training stops.
+        validate_every: epochs between validations; the last epoch is always validated.
+        seed: of image order and of what is random in the network.
+        num_workers: processes that augment.
+        checkpoint_seconds: least time between two checkpoints within an epoch.
+        progress: told of every step.
+    """
+
+    network: nn.Module
+    loss: PanopticLoss
+    examples: TrainingSet
+    validate: Validate
+    save_best: Callable[[nn.Module, dict[str, float | int]], None]
+    checkpoint_path: Path
+    log: RunLog
+    accelerator: Accelerator = field(default_factory=Accelerator)
+    epochs: int = 100
+    batch_size: int = 4
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    schedule: str = "constant"
+    clip_gradient_norm: float | None = None
+    ema_decay: float | None = None
+    monitor: str = "val_loss"
+    patience: int | None = 20
+    validate_every: int = 1
+    seed: int = 0
+    num_workers: int = 0
+    checkpoint_seconds: float = 60.0
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.sampler = EpochSampler(len(self.examples), self.seed)
+        loader = DataLoader(
+            self.examples,
+            batch_size=min(self.batch_size, len(self.examples)),
+            sampler=self.sampler,
+            drop_last=True,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+        # In step with the sampler, not with what accelerate makes of it.
+        self.steps_per_epoch = max(1, len(self.examples) // self.batch_size // self.accelerator.num_processes)
+        optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
+        self.network = self.network.to(memory_format=torch.channels_last)
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(self.network, optimizer, loader)
+        self.scheduler: Any = None
+        if self.schedule == "one-cycle":
+            self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, self.learning_rate, total_steps=self.epochs * self.steps_per_epoch
+            )
+        self.average: AveragedModel | None = None
+        if self.ema_decay is not None:
+            self.average = AveragedModel(self.network, multi_avg_fn=_exponential(self.ema_decay), use_buffers=True)
+        self.stopping = EarlyStopping(self.patience, maximize=not self.monitor.endswith("loss"))
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.sums = torch.zeros(3, dtype=torch.float64)
+
+    def fit(self, *, resume: bool = False) -> list[dict[str, float | int]]:
+        """Train to the end, or until validation stops improving.
+
+        Args:
+            resume: go on from the checkpoint.
+
+        Returns:
+            The figures of each epoch.
+
+        Raises:
+            Interrupted: on Ctrl-C or SIGTERM, after the step under way was finished and the state saved.
+        """
+        if resume:
+            self._restore()
+        saved = time.monotonic()
+        with _stop_on_signal() as stop:
+            while self.epoch < self.epochs and not self.stopping.exhausted(self.epoch - 1):
+                started = time.monotonic() - self.seconds
+                for batch in self._batches():
+                    self._train_step(batch)
+                    due = stop.is_set() or time.monotonic() - saved >= self.checkpoint_seconds
+                    if due and self.step < self.steps_per_epoch:
+                        self.seconds = time.monotonic() - started
+                        self._save()
+                        saved = time.monotonic()
+                        if stop.is_set():
+                            raise Interrupted
+                self._end_epoch(time.monotonic() - started)
+                self._save()
+                saved = time.monotonic()
+                if stop.is_set():
+                    raise Interrupted
+        return self.log.rows
+
+    def _batches(self) -> Iterator[TrainingExample]:
+        self.sampler.epoch = self.epoch
+        self.sampler.start = self.step * self.batch_size
+        yield from self.loader
+        self.sampler.start = 0
+
+    def _train_step(self, batch: TrainingExample) -> None:
+        self.model.train()
+        # What is random inside the network depends on the step only, so a resumed run repeats it.
+        torch.manual_seed((self.seed * 1_000_003 + self.epoch) * 1_000_003 + self.step)
+        with self.accelerator.autocast():
+            logits, embeddings = self.model(batch.image)
+        terms = self.loss(logits, embeddings, batch.semantic, batch.instance)
+        self.accelerator.backward(terms.total)
+        if self.clip_gradient_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_gradient_norm)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.sums += torch.stack([terms.total.detach(), terms.semantic, terms.instance]).double().cpu()
+        self.step += 1
+        if self.progress is not None:
+            self.progress.step(self.epoch + 1, self.step, float(self.sums[0]) / self.step)
+
+    @property
+    def best_network(self) -> nn.Module:
+        """The network that is validated and kept: the average of weights where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def _end_epoch(self, seconds: float) -> None:
+        means = (self.sums / max(self.step, 1)).tolist()
+        row: dict[str, float | int] = {
+            "epoch": self.epoch + 1,
+            "train_loss": means[0],
+            "train_semantic_loss": means[1],
+            "train_instance_loss": means[2],
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+        if (self.epoch + 1) % self.validate_every == 0 or self.epoch + 1 == self.epochs:
+            row.update(self.validate(self.best_network))
+            if self.stopping.update(row[self.monitor], self.epoch):
+                self.save_best(self.best_network, row)
+        row["seconds"] = round(seconds, 2)
+        self.log.add(row)
+        if self.progress is not None:
+            self.progress.epoch(row)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums.zero_()
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else _plain(self.scheduler.state_dict()),
+            "stopping": self.stopping.state_dict(),
+            "rows": self.log.rows,
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": self.sums,
+        }
+        save_checkpoint(self.checkpoint_path, state)
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.checkpoint_path)
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.log.rows = state["rows"]
+        self.log.write()
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.sums = state["sums"]
+
+
+def _exponential(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Moving average whose decay rises to `decay` as (1 + n) / (10 + n), so that short runs aren't held back."""
+
+    def average(averaged: list[Tensor], current: list[Tensor], num_averaged: int | Tensor) -> None:
+        count = float(num_averaged)
+        weight = 1.0 - min(decay, (1.0 + count) / (10.0 + count))
+        for a, c in zip(averaged, current):
+            if a.is_floating_point():
+                a.lerp_(c, weight)
+            else:
+                a.copy_(c)  # counters
+
+    return average
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into an event, so that no step is cut in two; the second one ends at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+
+    def request(kind: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(kind, before[signal.Signals(kind)])
+
+    for kind in kinds:
+        signal.signal(kind, request)
+    try:
+        yield stop
+    finally:
+        for kind in kinds:
+            signal.signal(kind, before[kind])
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Only what a checkpoint may hold: numbers, strings, lists; a scheduler's own functions are rebuilt."""
+    allowed = (int, float, str, bool, list, tuple, dict, type(None), Tensor)
+    return {key: value for key, value in state.items() if isinstance(value, allowed)}

@@ -1,0 +1,190 @@
+"""Training images: kept in memory at a working size, changed at random each time they are shown.
+
+Every random number comes from (seed, epoch, image), never from a shared generator: so an image's augmentation is the
+same whatever the number of workers, and after a resume.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms.v2 import functional as F
+
+from panembed.datasets.sample import Dataset, Sample
+from panembed.errors import SettingsError
+from panembed.inference.preparation import Preparation, resize_image, resize_nearest
+from panembed.labels import IGNORE
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """One image as the losses want it.
+
+    Attributes:
+        image: 3xHxW float32, normalised.
+        semantic: HxW int64 class indices, 255 to ignore.
+        instance: HxW int32, counted from 1 within the image over all classes, 0 for none.
+    """
+
+    image: Tensor
+    semantic: Tensor
+    instance: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Rotation, flips, anisotropic stretch and crop (Zachow 2022, section 4.1.2), and colour jitter.
+
+    All geometry is one affine map and one interpolation: bilinear for the image, nearest for labels. What falls
+    outside the image is filled by reflection and has no label.
+
+    Attributes:
+        rotation: degrees; the angle is drawn from 0 to this.
+        horizontal_flip: mirror left and right half of the time.
+        vertical_flip: mirror top and bottom half of the time.
+        scale: least and greatest stretch, drawn for each axis; then a window of the input's size is cut out.
+        color_jitter: brightness, contrast and saturation are each multiplied by 1 +- up to this.
+    """
+
+    rotation: float = 360.0
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    scale: tuple[float, float] = (1.0, 1.5)
+    color_jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise SettingsError(f"augmentation.scale: expected 0 < least <= greatest, found {list(self.scale)}")
+
+    def __call__(
+        self, image: Tensor, labels: Tensor, rng: np.random.Generator, preparation: Preparation
+    ) -> tuple[Tensor, Tensor]:
+        """Change an image and its labels alike.
+
+        Args:
+            image: 3xHxW float32, 0..255.
+            labels: LxHxW float32 of whole numbers below 2**24, 0 where nothing is labelled.
+            rng: where all random numbers come from.
+            preparation: its size is the output's; with fit "native" the scale is kept.
+
+        Returns:
+            Image 3xhxw and labels Lxhxw.
+        """
+        height, width = image.shape[1:]
+        out_height, out_width = preparation.size
+        native = preparation.fit == "native"
+        # Pixels of the source that one pixel of the output spans, before stretching.
+        step_y, step_x = (1.0, 1.0) if native else (height / out_height, width / out_width)
+        stretch_y, stretch_x = rng.uniform(*self.scale, size=2)
+        step_y, step_x = step_y / stretch_y, step_x / stretch_x
+        # Where the window's centre lies, from the image's centre.
+        room_y, room_x = max(0.0, height - out_height * step_y) / 2, max(0.0, width - out_width * step_x) / 2
+        shift_y, shift_x = rng.uniform(-room_y, room_y), rng.uniform(-room_x, room_x)
+        angle = math.radians(rng.uniform(0.0, self.rotation)) if self.rotation else 0.0
+        flip_x = -1.0 if self.horizontal_flip and rng.random() < 0.5 else 1.0
+        flip_y = -1.0 if self.vertical_flip and rng.random() < 0.5 else 1.0
+        cos, sin = math.cos(angle), math.sin(angle)
+        # Output pixels to source pixels, both from the centre: window, then flip and rotation about the image's centre;
+        # at native scale about the window's, which else would leave the image.
+        window = np.diag([flip_x * step_x * out_width / 2, flip_y * step_y * out_height / 2])
+        rotation = np.array([[cos, -sin], [sin, cos]])
+        offset = np.array([shift_x, shift_y])
+        matrix = np.column_stack([rotation @ window, offset if native else rotation @ offset])
+        matrix /= np.array([[width / 2], [height / 2]])
+        theta = torch.from_numpy(matrix.astype(np.float32))[None]
+        grid = affine_grid(theta, [1, 1, out_height, out_width], align_corners=False)
+        image = grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
+        labels = grid_sample(labels[None], grid, mode="nearest", padding_mode="zeros", align_corners=False)[0]
+        if self.color_jitter:
+            low, high = 1 - self.color_jitter, 1 + self.color_jitter
+            brightness, contrast, saturation = rng.uniform(low, high, size=3)
+            image = F.adjust_brightness(image / 255, brightness)
+            image = F.adjust_saturation(F.adjust_contrast(image, contrast), saturation) * 255
+        return image, labels
+
+
+class TrainingSet(TorchDataset[TrainingExample]):
+    """Images of a data set, read and resized once, then kept in memory.
+
+    Args:
+        dataset: where they come from.
+        ids: which of them.
+        preparation: size and normalisation of the network's input.
+        augmentation: None shows every image as prediction would see it (for validation).
+        source_scale: keep images at this times the input's size; only with fit "resize" and augmentation.
+        seed: of the augmentation.
+
+    Items are asked for as (epoch, index).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        ids: tuple[str, ...],
+        preparation: Preparation,
+        augmentation: Augmentation | None = None,
+        *,
+        source_scale: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.preparation = preparation
+        self.augmentation = augmentation
+        self.seed = seed
+        self.ids = ids
+        scale = source_scale if augmentation is not None else 1.0
+        height, width = preparation.size
+        size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
+        self._kept: list[tuple[Tensor, Tensor]] = [_keep(dataset.load(id), size) for id in ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainingExample:
+        epoch, index = key
+        image, labels = self._kept[index]
+        if self.augmentation is None:
+            array = self.preparation.prepare(image.permute(1, 2, 0).numpy())
+            prepared = torch.from_numpy(array)
+            below, right = array.shape[1] - labels.shape[1], array.shape[2] - labels.shape[2]
+            # No label on the padding.
+            labels = torch.nn.functional.pad(labels, (0, right, 0, below))
+        else:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            changed, labels = self.augmentation(image.float(), labels, rng, self.preparation)
+            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy()))
+        # Labels are kept plus one, so that what lies outside the image, 0, has none.
+        semantic, instance = labels[0].long() - 1, labels[1].int()
+        return TrainingExample(prepared, torch.where(semantic < 0, IGNORE, semantic), instance)
+
+
+def _keep(sample: Sample, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+    """Image 3xHxW uint8, and float32 labels: class index + 1 (0 for ignore) and instance numbered from 1."""
+    image, semantic, instance = sample.image, sample.truth.semantic, sample.truth.instance
+    key = (semantic.astype(np.int64) << 32) | instance
+    for category, number in sample.truth.crowd:
+        # A group is no object: its pixels have a class but pull on nothing.
+        instance = np.where((semantic == category) & (instance == number), 0, instance)
+    _, numbers = np.unique(np.where((instance > 0) & (semantic != IGNORE), key, -1), return_inverse=True)
+    numbers = numbers.reshape(semantic.shape)
+    none = (instance == 0) | (semantic == IGNORE)
+    numbers = np.where(none, 0, numbers + (0 if none.any() else 1))
+    classes = np.where(semantic == IGNORE, 0, semantic.astype(np.int64) + 1)
+    if size is not None:
+        image = resize_image(image, size)
+        classes, numbers = resize_nearest(classes, size), resize_nearest(numbers, size)
+    labels = torch.from_numpy(np.stack([classes, numbers]).astype(np.float32))
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), labels
+
+
+def collate(examples: list[TrainingExample]) -> TrainingExample:
+    """Stack examples of one size into a batch: image BxCxHxW channels-last, semantic and instance BxHxW."""
+    image = torch.stack([e.image for e in examples]).contiguous(memory_format=torch.channels_last)
+    return TrainingExample(
+        image, torch.stack([e.semantic for e in examples]), torch.stack([e.instance for e in examples])
+    )

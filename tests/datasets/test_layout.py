@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from panembed.datasets.cvppp import CvpppDataset
+from panembed.datasets.folder import FolderDataset
+from panembed.datasets.layout import LAYOUTS, open_dataset
+from panembed.datasets.sample import Dataset
+from panembed.datasets.synthetic import SyntheticDataset, write_folder
+from panembed.errors import InputError, SettingsError
+
+
+@pytest.fixture
+def plants(tmp_path):
+    write_folder(SyntheticDataset(1, size=16), tmp_path / "plants")
+    return tmp_path / "plants"
+
+
+@pytest.fixture
+def challenge(tmp_path):
+    folder = tmp_path / "challenge" / "A3"
+    folder.mkdir(parents=True)
+    for kind in ("rgb", "label"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / f"plant01_{kind}.png")
+    return tmp_path / "challenge"
+
+
+def test_recognised_by_files(plants, challenge):
+    for root, kind in ((plants, FolderDataset), (challenge, CvpppDataset), (challenge / "A3", CvpppDataset)):
+        dataset = open_dataset(str(root))
+        assert type(dataset) is kind
+        assert isinstance(dataset, Dataset)
+        assert dataset.load(dataset.ids[0]).id == dataset.ids[0]
+
+
+def test_named_layout_overrules(plants, challenge):
+    assert type(open_dataset(plants, "folder")) is FolderDataset
+    with pytest.raises(InputError, match="holds no CVPPP images"):
+        open_dataset(plants, "cvppp")
+    with pytest.raises(InputError, match="has no folder images/"):
+        open_dataset(challenge, "folder")
+
+
+def test_two_layouts_in_one_folder(plants):
+    for kind in ("rgb", "label"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(plants / f"plant01_{kind}.png")
+    with pytest.raises(InputError, match=r"could be cvppp or folder.*--format"):
+        open_dataset(plants)
+    assert open_dataset(plants, "folder").ids == ["plant0000"]
+    assert open_dataset(plants, "cvppp").ids == ["plant01"]
+
+
+def test_nothing_recognised_lists_every_layout(tmp_path, plants):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="not recognised") as caught:
+        open_dataset(tmp_path / "empty")
+    for name, layout in LAYOUTS.items():
+        assert f"{name}: {layout.looks_like}" in str(caught.value)
+    with pytest.raises(InputError, match="perhaps you mean its sub-folder plants"):
+        open_dataset(tmp_path)
+
+
+def test_unknown_format_names_the_nearest(plants):
+    with pytest.raises(SettingsError, match=r"'cvpp' is unknown.*did you mean 'cvppp'"):
+        open_dataset(plants, "cvpp")
+
+
+def test_missing_folder_and_file(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        open_dataset(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        open_dataset(tmp_path / "file")
+
+
+def test_options_reach_the_layout_or_are_refused(plants, challenge):
+    assert open_dataset(plants, single_object=True).coding.single_object
+    with pytest.raises(SettingsError, match=r"'singleobject' has no effect.*did you mean 'single_object'"):
+        open_dataset(plants, singleobject=True)
+    with pytest.raises(SettingsError, match="'ignore' has no effect on data format cvppp; it takes none"):
+        open_dataset(challenge, ignore=[1])

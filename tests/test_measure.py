@@ -1,0 +1,76 @@
+"""Measurements of objects, against shapes whose figures are known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
+from panembed.measure import measure_objects
+
+LABEL_SET = LabelSet([Category(0, "soil", False), Category(4, "leaf", True), Category(9, "weed", True)])
+
+
+def ellipse(shape: tuple[int, int], x: float, y: float, a: float, b: float) -> np.ndarray:
+    ys, xs = np.mgrid[: shape[0], : shape[1]]
+    return ((xs - x) / a) ** 2 + ((ys - y) / b) ** 2 <= 1
+
+
+def test_known_shapes() -> None:
+    semantic, instance = np.zeros((120, 200), dtype=int), np.zeros((120, 200), dtype=int)
+    disc, oval = ellipse((120, 200), 40, 50, 25, 25), ellipse((120, 200), 130, 60, 50, 30)
+    semantic[disc], instance[disc] = 2, 3
+    semantic[oval], instance[oval] = 1, 77
+    rows = measure_objects(PanopticMap(semantic, instance), LABEL_SET)
+    assert [(r["segment_id"], r["class"], r["instance"]) for r in rows] == [(2, "leaf", 77), (3, "weed", 3)]
+    leaf, weed = rows
+    assert weed["area"] == disc.sum() == pytest.approx(np.pi * 25**2, rel=0.01)
+    assert (weed["centroid_x"], weed["centroid_y"]) == pytest.approx((40, 50))
+    assert [weed[f"bbox_{k}"] for k in ("x", "y", "width", "height")] == [15, 25, 51, 51]
+    assert weed["eccentricity"] == pytest.approx(0, abs=0.05)
+    assert weed["perimeter"] == pytest.approx(2 * np.pi * 25, rel=0.06)
+    assert leaf["eccentricity"] == pytest.approx(np.sqrt(1 - 0.6**2), rel=0.01)
+    assert (leaf["centroid_x"], leaf["centroid_y"]) == pytest.approx((130, 60))
+    assert not leaf["touches_border"]
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_centroid_of_several_components_is_their_mean() -> None:
+    (row,) = measure_objects(PanopticMap([[0, 1, 0, 1], [0, 0, 0, 0]], [[0, 1, 0, 1], [0, 0, 0, 0]]), LABEL_SET)
+    assert (row["area"], row["centroid_x"], row["centroid_y"], row["bbox_width"]) == (2, 2.0, 0.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "touches"), [(2, 2, False), (0, 2, True), (4, 2, True), (2, 0, True), (2, 4, True), (3, 1, False)]
+)
+def test_single_pixel_and_the_border(y: int, x: int, touches: bool) -> None:
+    semantic = np.zeros((5, 5), dtype=int)
+    semantic[y, x] = 1
+    (row,) = measure_objects(PanopticMap(semantic, semantic), LABEL_SET)
+    assert row["touches_border"] is touches
+    assert (row["area"], row["perimeter"], row["eccentricity"]) == (1, 0.0, 0.0)
+
+
+def test_stuff_void_crowds_and_pixels_without_object_get_no_row() -> None:
+    panoptic = PanopticMap([[0, IGNORE, 1, 1, 2]], [[5, 6, 0, 8, 9]], crowd=[(2, 9)])
+    assert [(r["class"], r["instance"]) for r in measure_objects(panoptic, LABEL_SET)] == [("leaf", 8)]
+    for shape in ((3, 4), (0, 4)):
+        assert measure_objects(PanopticMap(np.zeros(shape, int), np.zeros(shape, int)), LABEL_SET) == []
+
+
+def test_pixel_size_scales_length_and_area() -> None:
+    mask = ellipse((40, 40), 20, 20, 10, 10).astype(int)
+    (plain,) = measure_objects(PanopticMap(mask, mask), LABEL_SET)
+    (row,) = measure_objects(PanopticMap(mask, mask), LABEL_SET, pixel_size=0.25)
+    assert "area_physical" not in plain
+    assert row["area_physical"] == pytest.approx(plain["area"] / 16)
+    assert row["perimeter_physical"] == pytest.approx(plain["perimeter"] / 4)
+    assert {k: row[k] for k in plain} == plain
+
+
+@pytest.mark.parametrize("pixel_size", [0, -1.0, float("nan"), float("inf")])
+def test_wrong_pixel_size_is_told(pixel_size: float) -> None:
+    with pytest.raises(ValueError, match=r"pixel_size is .*; expected a length above 0"):
+        measure_objects(PanopticMap([[1]], [[1]]), LABEL_SET, pixel_size=pixel_size)
