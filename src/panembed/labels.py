@@ -78,6 +78,9 @@ class LabelSet:
             twice = sorted({str(v) for v in values if values.count(v) > 1})
             if twice:
                 raise SettingsError(f"label set: class {what} {twice[0]!r} occurs twice; each must be its own")
+        for category in self:
+            if not 0 <= category.id <= 65_535:
+                raise SettingsError(f"label set: class {category.name!r} has id {category.id}; expected 0..65535")
 
     def __iter__(self) -> Any:
         return iter(self.categories)
@@ -201,8 +204,10 @@ class PanopticMap:
     @property
     def num_instances(self) -> int:
         """How many (class, instance) pairs with instance > 0 occur on pixels that have a class."""
-        kept = (self.instance > 0) & (self.semantic != IGNORE)
-        return int(np.unique(_pair_key(self.semantic[kept], self.instance[kept])).size)
+        starts, _ = self._runs()
+        category, number = self.semantic.ravel()[starts], self.instance.ravel()[starts]
+        kept = (number > 0) & (category != IGNORE)
+        return len(np.unique((category[kept].astype(np.int64) << 32) | number[kept]))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -228,56 +233,59 @@ class PanopticMap:
         Raises:
             ValueError: the map holds a class index that the label set lacks.
         """
+        width = self.shape[1]
         is_thing = np.zeros(IGNORE + 1, dtype=bool)
         is_thing[list(label_set.things)] = True
-        instance = np.where(is_thing[self.semantic], self.instance, 0)
-        keys, inverse = np.unique(_pair_key(self.semantic, instance), return_inverse=True)
-        inverse = inverse.reshape(self.shape)
-        classes, ids = (keys >> 32).astype(np.int64), (keys & 0xFFFFFFFF).astype(np.int64)
+        # Neighbours in a row are mostly alike, so runs of equal pixels are numbered instead of pixels.
+        starts, lengths = self._runs()
+        run_class = self.semantic.ravel()[starts]
+        run_instance = np.where(is_thing[run_class], self.instance.ravel()[starts], 0)
+        keys, inverse = np.unique((run_class.astype(np.int64) << 32) | run_instance, return_inverse=True)
+        classes, ids = keys >> 32, keys & 0xFFFFFFFF
         unknown = classes[(classes >= len(label_set)) & (classes != IGNORE)]
         if unknown.size:
             raise ValueError(f"class index {unknown[0]} is not in the label set of {len(label_set)} classes")
         lookup = np.zeros(len(keys), dtype=np.int32)
-        found: list[tuple[int, int, bool, int]] = []
+        found: list[tuple[int, int, bool]] = []
         for position, (category, number) in enumerate(zip(classes.tolist(), ids.tolist())):
             crowd = (category, number) in self.crowd
             if category == IGNORE or (is_thing[category] and number == 0 and not crowd):
                 continue
-            lookup[position] = len(found) + 1
-            found.append((category, number, crowd, position))
-        segment_map = lookup[inverse]
-        area, boxes = _areas_and_boxes(segment_map, len(found))
+            found.append((category, number, crowd))
+            lookup[position] = len(found)
+        run_segment = lookup[inverse]
+        segment_map = np.repeat(run_segment, lengths).reshape(self.shape)
+        area, boxes = _areas_and_boxes(run_segment, starts, lengths, width, len(found))
         table = [
-            Segment(row + 1, category, number, int(area[row]), boxes[row], crowd)
-            for row, (category, number, crowd, _) in enumerate(found)
+            Segment(row, category, number, area[row], boxes[row], crowd)
+            for row, (category, number, crowd) in enumerate(found, start=1)
         ]
         return segment_map, table
 
-
-def _pair_key(semantic: NDArray[Any], instance: NDArray[Any]) -> NDArray[np.int64]:
-    """Class and instance in one int64, ordered by class, then instance."""
-    return (semantic.astype(np.int64) << 32) | instance.astype(np.int64)
+    def _runs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where runs of equal class and instance begin in the flattened map, and their lengths; none spans two rows."""
+        changes = np.ones(self.shape, dtype=bool)
+        np.not_equal(self.semantic[:, 1:], self.semantic[:, :-1], out=changes[:, 1:])
+        changes[:, 1:] |= self.instance[:, 1:] != self.instance[:, :-1]
+        starts = np.flatnonzero(changes)
+        return starts, np.diff(starts, append=changes.size)
 
 
 def _areas_and_boxes(
-    segment_map: NDArray[np.int32], count: int
-) -> tuple[NDArray[np.int64], list[tuple[int, int, int, int]]]:
-    """Pixels and x, y, width, height of segments 1..count, in one pass over the rows and one over the columns."""
-    height, width = segment_map.shape
-    area = np.bincount(segment_map.ravel(), minlength=count + 1)[1:]
-    x_min, x_max = np.full(count + 1, width), np.full(count + 1, -1)
-    y_min, y_max = np.full(count + 1, height), np.full(count + 1, -1)
-    ys, xs = np.divmod(np.flatnonzero(segment_map), max(width, 1))
-    ids = segment_map[ys, xs]
-    np.minimum.at(x_min, ids, xs)
-    np.maximum.at(x_max, ids, xs)
-    np.minimum.at(y_min, ids, ys)
-    np.maximum.at(y_max, ids, ys)
-    boxes = [
-        (int(x_min[i]), int(y_min[i]), int(x_max[i] - x_min[i] + 1), int(y_max[i] - y_min[i] + 1))
-        for i in range(1, count + 1)
-    ]
-    return area, boxes
+    run_segment: NDArray[np.int32], starts: NDArray[np.intp], lengths: NDArray[np.intp], width: int, count: int
+) -> tuple[list[int], list[tuple[int, int, int, int]]]:
+    """Pixels and x, y, width, height of segments 0..count, from the runs that they are made of."""
+    area = np.bincount(run_segment, weights=lengths, minlength=count + 1).astype(np.int64)
+    y, x = np.divmod(starts, max(width, 1))
+    far = np.iinfo(np.intp).max
+    left, top = np.full(count + 1, far), np.full(count + 1, far)
+    right, bottom = np.zeros(count + 1, dtype=np.intp), np.zeros(count + 1, dtype=np.intp)
+    np.minimum.at(left, run_segment, x)
+    np.minimum.at(top, run_segment, y)
+    np.maximum.at(right, run_segment, x + lengths)
+    np.maximum.at(bottom, run_segment, y + 1)
+    boxes = np.stack([left, top, right - left, bottom - top], axis=1).tolist()
+    return area.tolist(), [(box[0], box[1], box[2], box[3]) for box in boxes]
 
 
 def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
@@ -287,7 +295,8 @@ def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
     stuff, and things not told apart (instance 0), become the class id. Pixels without a class become -1.
 
     Raises:
-        OutputError: a class has more than 1,000 objects, a thing class has id 0, or a stuff id is 1,000 or more.
+        OutputError: a class has more than 1,000 objects, a thing class has id 0, or a stuff id is 1,000 or more (or
+            that of things with instance 0).
 
     >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
     >>> pack(PanopticMap([[0, 1, 1]], [[0, 7, 9]]), leaves).tolist()
@@ -308,6 +317,11 @@ def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
         packed[mask] = category.id
         if not category.is_thing:
             continue
+        if category.id >= 1000 and bool((mask & (panoptic.instance == 0)).any()):
+            raise OutputError(
+                f"class {category.name!r}: pixels without instance would become {category.id}, which stands for an "
+                f"object of class {category.id // 1000}; expected an id < 1000"
+            )
         mask &= panoptic.instance > 0
         ids, numbers = np.unique(panoptic.instance[mask], return_inverse=True)
         if len(ids) > MAX_PACKED_INSTANCES:

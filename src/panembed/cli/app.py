@@ -38,13 +38,22 @@ def main() -> None:
     except PanembedError as error:
         print(f"panembed: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt as interrupt:
-        print(f"panembed: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:
+            print(f"panembed: interrupted{_what_was_said(end)}", file=sys.stderr)
+        raise
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
         sys.stderr.close()
         sys.exit(1)
+
+
+def _what_was_said(error: BaseException) -> str:
+    """The message of the KeyboardInterrupt that typer made an exit of."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return f"; {cause}" if str(cause or "") else ""
 
 
 if __name__ == "__main__":

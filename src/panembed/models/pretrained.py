@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,12 @@ def save_model(folder: Path, network: nn.Module, config: ModelConfig) -> None:
     Raises:
         OutputError: the folder can't be written.
     """
-    from panembed import __version__
-
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
     data = {
         "format": FORMAT,
-        "panembed_version": __version__,
+        "panembed_version": version("panembed"),
         "categories": config.categories,
         "settings": config.settings,
         "split": config.split,

@@ -134,6 +134,7 @@ class Trainer:
             self.average = AveragedModel(self.network, multi_avg_fn=_exponential(self.ema_decay), use_buffers=True)
         self.stopping = EarlyStopping(self.patience, maximize=not self.monitor.endswith("loss"))
         self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.rate = self.learning_rate
         self.sums = torch.zeros(3, dtype=torch.float64)
 
     def fit(self, *, resume: bool = False) -> list[dict[str, float | int]]:
@@ -162,12 +163,12 @@ class Trainer:
                         self._save()
                         saved = time.monotonic()
                         if stop.is_set():
-                            raise Interrupted
+                            raise Interrupted("all is saved, go on with --resume")
                 self._end_epoch(time.monotonic() - started)
                 self._save()
                 saved = time.monotonic()
                 if stop.is_set():
-                    raise Interrupted
+                    raise Interrupted("all is saved, go on with --resume")
         return self.log.rows
 
     def _batches(self) -> Iterator[TrainingExample]:
@@ -186,6 +187,7 @@ class Trainer:
         self.accelerator.backward(terms.total)
         if self.clip_gradient_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_gradient_norm)
+        self.rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
@@ -209,7 +211,7 @@ class Trainer:
             "train_loss": means[0],
             "train_semantic_loss": means[1],
             "train_instance_loss": means[2],
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.rate,
         }
         if (self.epoch + 1) % self.validate_every == 0 or self.epoch + 1 == self.epochs:
             row.update(self.validate(self.best_network))

@@ -1,0 +1,85 @@
+"""`panembed data`: look at a data set, and split it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(tiny_data, tmp_path / "data")
+
+
+def test_check(cli, tiny_data, files_of):
+    before = files_of(tiny_data)
+    outcome = cli("data", "check", tiny_data)
+    assert outcome.code == 0, outcome.err
+    assert "10 of 64x64" in outcome.out
+    assert "background" in outcome.out
+    assert "object" in outcome.out
+    assert files_of(tiny_data) == before
+
+
+def test_check_names_what_is_broken(cli, data):
+    (data / "images/plant0003.png").write_bytes((data / "images/plant0003.png").read_bytes()[:300])
+    Image.fromarray(np.zeros((10, 12), np.uint8)).save(data / "labels/plant0005.png")
+    outcome = cli("data", "check", data)
+    assert outcome.code == 3
+    assert "8 images" in outcome.out
+    assert "2 can't be used" in outcome.out
+    assert "images/plant0003.png" in outcome.err.replace("\n", "")
+    assert "12x10" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_messages_about_broken_files_stay_on_one_line(cli, data):
+    (data / "images/plant0003.png").write_bytes(b"no image")
+    outcome = cli("data", "check", data)
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_split(cli, data):
+    outcome = cli("data", "split", data)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == ""
+    split = json.loads((data / "split.json").read_text())
+    assert [len(split[part]) for part in ("train", "val", "test")] == [6, 2, 2]
+    again = cli("data", "split", data)
+    assert again.code == 1
+    assert "--overwrite" in again.sentence()
+    assert json.loads((data / "split.json").read_text()) == split
+    assert cli("data", "split", data, "--overwrite", "--seed", "5").code == 0
+    other = json.loads((data / "split.json").read_text())
+    assert (other["seed"], other["train"]) != (0, split["train"])
+
+
+def test_split_elsewhere_with_other_fractions(cli, tiny_data, tmp_path):
+    outcome = cli("data", "split", tiny_data, "-o", tmp_path / "s.json", "--fractions", "0.8", "0.1", "0.1")
+    assert outcome.code == 0, outcome.err
+    assert len(json.loads((tmp_path / "s.json").read_text())["train"]) == 8
+    assert not (tiny_data / "split.json").exists()
+
+
+def test_wrong_fractions(cli, tiny_data, tmp_path):
+    outcome = cli("data", "split", tiny_data, "-o", tmp_path / "s.json", "--fractions", "0.8", "0.1", "0.2")
+    assert outcome.code == 2
+    assert "their sum is 1.1" in outcome.sentence()
+
+
+def test_too_few_images(cli, tiny_data, tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        shutil.copy(tiny_data / kind / "plant0000.png", tmp_path / kind)
+    outcome = cli("data", "split", tmp_path)
+    assert outcome.code == 1
+    assert "found 1 images" in outcome.sentence()
+
+
+def test_unwritable_place(cli, tiny_data, tmp_path):
+    outcome = cli("data", "split", tiny_data, "-o", tmp_path / "no/such/s.json")
+    assert outcome.code == 1
+    assert str(tmp_path / "no/such/s.json") in outcome.sentence()
