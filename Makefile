@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # A folder with cvppp/, cityscapes/, ... to test on real images; tests that lack their data skip and say so.
 export PANEMBED_DATA ?=
 
-.PHONY: setup demo test quick lint clean
+.PHONY: setup demo test quick lint bench clean
 
 setup: $(READY)
 
@@ -26,11 +26,14 @@ test: setup lint  ## everything that must pass
 quick: setup  ## the core of the tests, for the inner loop
 	$(BIN)/python -m pytest -m 'not slow'
 
+bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MODEL=runs/leaf adds what needs a trained model
+	$(BIN)/python -m benchmarks $(if $(MODEL),--model $(MODEL))
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -38,7 +38,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return pairs == len(np.unique(a)) == len(np.unique(b))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(maps())
 def test_unpack_gives_back_what_was_packed(panoptic: PanopticMap) -> None:
     packed = pack(panoptic, LABEL_SET)
@@ -54,7 +54,7 @@ def test_unpack_gives_back_what_was_packed(panoptic: PanopticMap) -> None:
     assert np.array_equal(pack(back, LABEL_SET), packed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(maps())
 def test_packed_numbers_follow_eq_2_1(panoptic: PanopticMap) -> None:
     packed = pack(panoptic, LABEL_SET)
@@ -171,7 +171,7 @@ def any_maps(draw: st.DrawFn) -> PanopticMap:
     return PanopticMap(semantic, instance, draw(st.sets(st.sampled_from([(1, 0), (3, 2)]))))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(any_maps())
 def test_segments_against_scikit_image(panoptic: PanopticMap) -> None:
     segment_map, segments = panoptic.segments(LABEL_SET)

@@ -17,7 +17,7 @@ import numpy as np
 import panembed
 from panembed.config import GroupingSettings, InputSettings, Settings
 from panembed.datasets.sample import Dataset
-from panembed.datasets.splits import SPLIT_FILE, Split, make_split
+from panembed.datasets.splits import PARTS, SPLIT_FILE, Split, make_split
 from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
 from panembed.evaluation import Evaluation
 from panembed.inference.grouping import Grouping
@@ -142,9 +142,12 @@ def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) ->
 
     Raises:
         InputError: there is no split.
+        SettingsError: there is no such part.
     """
     if part == "all":
         return tuple(dataset.ids)
+    if part not in PARTS:
+        raise SettingsError(f"--split {part!r} is unknown; expected {', '.join(PARTS)} or all")
     if model_split is not None and set(model_split.select(part)) <= set(dataset.ids) and model_split.select(part):
         return model_split.select(part)
     path = dataset.root / SPLIT_FILE
@@ -261,7 +264,6 @@ def trainer(
         (run / "model").mkdir(exist_ok=True)
         save_model(run / "model", best, ModelConfig(**config, metrics=dict(row)))
 
-    (run / "checkpoints").mkdir(exist_ok=True)
     return Trainer(
         net,
         objective,

@@ -168,6 +168,30 @@ class Settings(_Section):
             _apply(data, override)
         return cls.from_mapping(data, where)
 
+    def advice(self) -> list[str]:
+        """Sentences about settings that are allowed but hardly meant.
+
+        >>> Settings.from_mapping({"model": {"freeze_encoder": True}}).advice()[0][:20]
+        'model.freeze_encoder'
+        """
+        said = []
+        if self.model.freeze_encoder and self.model.encoder_weights == "none":
+            said.append(
+                "model.freeze_encoder keeps the encoder as it is, and model.encoder_weights=none makes it random: it "
+                "will stay random; add --set model.freeze_encoder=false to train it"
+            )
+        if self.loss.delta_dist <= 2 * self.loss.delta_var:
+            said.append(
+                f"loss.delta_dist {self.loss.delta_dist} is not above 2 * delta_var {self.loss.delta_var}: even a "
+                "loss of 0 would not tell objects apart for certain"
+            )
+        if self.model.anchor_tau is not None and self.loss.gamma > 0:
+            said.append(
+                f"loss.gamma {self.loss.gamma} draws means to the origin, but model.anchor_tau spreads them over "
+                "the image; add --set loss.gamma=0"
+            )
+        return said
+
     def to_yaml(self) -> str:
         """The settings as YAML that `load` reads back."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +17,39 @@ from panembed.errors import InputError
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
 from panembed.labels import LabelSet, PanopticMap
+from panembed.metrics.average_precision import CITYSCAPES_MIN_AREA, AveragePrecision
 from panembed.metrics.leaf import LeafScores
+from panembed.metrics.mean_iou import MeanIoU
 from panembed.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
+
+_Read = TypeVar("_Read")
+
+_CITYSCAPES_THINGS = frozenset(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"))
+
+
+def default_min_area(label_set: LabelSet) -> int:
+    """Pixels below which average precision ignores a true object, unless told otherwise.
+
+    The official 100 where the things are Cityscapes' eight; else 0, since leaves and nuclei may well be smaller.
+
+    >>> from panembed.datasets.synthetic import SyntheticDataset
+    >>> default_min_area(SyntheticDataset(1).label_set)
+    0
+    """
+    things = {label_set[index].name for index in label_set.things}
+    return CITYSCAPES_MIN_AREA if things == _CITYSCAPES_THINGS else 0
 
 
 @dataclass
 class Evaluation:
     """Collects scores image by image.
 
-    Leaf measures (SBD, |DiC|, FBD) are for one thing class, so they are there only where the label set has one.
+    Always Panoptic Quality and the classes' IoU. Average precision where there are things. Leaf measures (SBD, |DiC|,
+    FBD) are for one thing class, so they are there only where the label set has one.
 
     Attributes:
         label_set: the classes.
+        ap_min_area: pixels below which average precision ignores a true object; None for `default_min_area`.
         rows: one per image.
 
     >>> from panembed.datasets.synthetic import SyntheticDataset
@@ -40,9 +63,14 @@ class Evaluation:
 
     label_set: LabelSet
     rows: list[dict[str, Any]] = field(default_factory=list)
+    ap_min_area: int | None = None
 
     def __post_init__(self) -> None:
+        if self.ap_min_area is None:
+            self.ap_min_area = default_min_area(self.label_set)
         self.quality = PanopticQuality(self.label_set)
+        self.iou = MeanIoU(self.label_set)
+        self.precision = AveragePrecision(self.label_set, self.ap_min_area) if self.label_set.things else None
         self.leaf = LeafScores() if len(self.label_set.things) == 1 else None
 
     def add(self, id: str, prediction: PanopticMap, truth: PanopticMap) -> None:
@@ -52,6 +80,9 @@ class Evaluation:
             ValueError: the maps differ in size.
         """
         result = self.quality.update(prediction, truth)
+        self.iou.update(prediction.semantic, truth.semantic)
+        if self.precision is not None:
+            self.precision.update(prediction, truth)
         row: dict[str, Any] = {
             "id": id,
             "pq": result.all.pq,
@@ -76,8 +107,20 @@ class Evaluation:
         return self.quality.compute()
 
     def metrics(self) -> dict[str, Any]:
-        """All scores as plain data: fractions, and counts of images and segments."""
+        """All scores as plain data: fractions, and counts of images and segments.
+
+        `per_class` has Panoptic Quality and `iou` of every class, and `ap` and `ap50` of things.
+        """
         data: dict[str, Any] = self.quality_result().to_dict()
+        classes = self.iou.compute()
+        for name, iou in classes.per_class.items():
+            data["per_class"][name]["iou"] = iou
+        data["miou"] = classes.miou
+        if self.precision is not None:
+            objects = self.precision.compute()
+            for name, score in objects.per_class.items():
+                data["per_class"][name] |= {"ap": score.ap, "ap50": score.ap50}
+            data |= {"ap": objects.ap, "ap50": objects.ap50, "ap_min_area": self.ap_min_area}
         if self.leaf is not None:
             data.update(self.leaf.compute())
         data["images"] = len(self.rows)
@@ -103,6 +146,11 @@ def _objects(panoptic: PanopticMap, label_set: LabelSet) -> int:
     return sum(1 for s in segments if label_set[s.category].is_thing and not s.is_crowd)
 
 
+def _kinds(label_set: LabelSet) -> list[str]:
+    """The name of each class, and whether it is a thing."""
+    return [f"{c.name} ({'thing' if c.is_thing else 'stuff'})" for c in label_set]
+
+
 class Segmenter(Protocol):
     """Anything that gives the panoptic map of an image, such as `panembed.inference.predictor.PanopticModel`."""
 
@@ -118,6 +166,8 @@ def evaluate_model(
     dataset: Dataset,
     ids: Iterable[str],
     each: Callable[[str, PanopticMap], None] | None = None,
+    *,
+    ap_min_area: int | None = None,
 ) -> Evaluation:
     """Predict images of a data set and score them.
 
@@ -126,16 +176,17 @@ def evaluate_model(
         dataset: images with truth.
         ids: which of them.
         each: called with every id and its prediction.
+        ap_min_area: see `Evaluation`.
 
     Raises:
         InputError: the classes differ, or an image can't be read.
     """
-    if [c.name for c in model.label_set] != [c.name for c in dataset.label_set]:
+    if _kinds(model.label_set) != _kinds(dataset.label_set):
         raise InputError(
-            f"{dataset.root}: the data has classes {', '.join(c.name for c in dataset.label_set)}, but the model "
-            f"{', '.join(c.name for c in model.label_set)}; evaluate on data with the model's classes"
+            f"{dataset.root}: the data has classes {', '.join(_kinds(dataset.label_set))}, but the model "
+            f"{', '.join(_kinds(model.label_set))}; evaluate on data with the model's classes"
         )
-    evaluation = Evaluation(dataset.label_set)
+    evaluation = Evaluation(dataset.label_set, ap_min_area=ap_min_area)
     for id in ids:
         sample = dataset.load(id)
         prediction = model.segment(sample.image)
@@ -143,3 +194,59 @@ def evaluate_model(
         if each is not None:
             each(id, prediction)
     return evaluation
+
+
+class Stored(Protocol):
+    """Anything that gives predictions by the ids of the truth: see `panembed.predictions.matching`."""
+
+    def read(self, id: str, shape: tuple[int, int]) -> PanopticMap:
+        """The prediction for an image, of the height and width that its truth has."""
+        ...
+
+
+def evaluate_predictions(
+    predictions: Stored,
+    dataset: Dataset,
+    ids: Iterable[str],
+    each: Callable[[str, PanopticMap], None] | None = None,
+    *,
+    ap_min_area: int | None = None,
+) -> Evaluation:
+    """Score predictions that are there already; only the truth is read, no image.
+
+    Args:
+        predictions: in the data set's classes.
+        dataset: the truth.
+        ids: which images.
+        each: called with every id and its prediction.
+        ap_min_area: see `Evaluation`.
+
+    Raises:
+        InputError: a prediction or a truth can't be read, or they don't fit together.
+    """
+    evaluation = Evaluation(dataset.label_set, ap_min_area=ap_min_area)
+
+    def read(id: str) -> tuple[str, PanopticMap, PanopticMap]:
+        truth = dataset.read_truth(id)
+        return id, predictions.read(id, truth.shape), truth
+
+    for id, prediction, truth in _ahead(read, ids):
+        evaluation.add(id, prediction, truth)
+        if each is not None:
+            each(id, prediction)
+    return evaluation
+
+
+def _ahead(read: Callable[[str], _Read], ids: Iterable[str], threads: int = 2) -> Iterator[_Read]:
+    """Read ahead of their use, in order; decoding files takes longer than scoring them."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+        waiting: deque[Future[_Read]] = deque()
+        try:
+            for id in ids:
+                waiting.append(pool.submit(read, id))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

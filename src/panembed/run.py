@@ -64,16 +64,18 @@ def train(
         split = _check_resumable(settings, dataset, run)
     else:
         claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
+        split = build.split_for_training(dataset, settings)
+    # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
+    trainer = build.trainer(
+        settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
+    )
+    if not resume:
         for stale in ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json"):
             (run / stale).unlink(missing_ok=True)
-        split = build.split_for_training(dataset, settings)
         write_text(run / "config.yaml", settings.to_yaml())
         write_json(run / "environment.json", build.environment())
         split.write(run / SPLIT_FILE)
     with _log_to(run / "train.log"):
-        trainer = build.trainer(
-            settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
-        )
         # Killed before the first checkpoint, a run resumes from its beginning.
         rows = trainer.fit(resume=resume and trainer.checkpoint_path.exists())
     loss_curves(rows, run / "curves.png")

@@ -36,10 +36,14 @@ def test_check_names_what_is_broken(cli, data):
     assert "Traceback" not in outcome.err
 
 
-def test_messages_about_broken_files_stay_on_one_line(cli, data):
+def test_messages_about_broken_files_keep_lines_and_names(cli, data):
     (data / "images/plant0003.png").write_bytes(b"no image")
+    shutil.move(data / "images/plant0004.png", data / "images/[red]4.png")
+    shutil.move(data / "labels/plant0004.png", data / "labels/[red]4.png")
+    (data / "images/[red]4.png").write_bytes(b"no image")
     outcome = cli("data", "check", data)
-    assert len(outcome.err.splitlines()) == 1
+    assert len(outcome.err.splitlines()) == 2
+    assert f"{data}/images/[red]4.png: is not an image" in outcome.err
 
 
 def test_split(cli, data):

@@ -13,8 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from panembed import run
+from panembed.config import Settings
+from panembed.datasets.layout import open_dataset
+
 pytestmark = pytest.mark.slow
-COMMAND = Path(sys.executable).with_name("panembed")
+COMMAND = str(Path(sys.executable).with_name("panembed"))
+PATIENCE = 600
+"""Seconds that a process may take; it starts in ten, but others may use the processor."""
 
 # Batches of 1 leave six steps, hence five checkpoints within an epoch.
 PLAIN = {
@@ -50,27 +56,36 @@ RICH = {
 del PLAIN["model"]["options"]
 
 
-def start(*arguments, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        ["nice", "-n", "10", str(COMMAND), *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+def arguments_of(config, data, run, *more):
+    return ["train", "--config", config, "--data", data, "--output", run, *more]
 
 
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert out == ""
-    return err
+@pytest.fixture
+def start():
+    """Start the command in a process of its own; none outlives the test."""
+    processes = []
+
+    def launch(*arguments, **options):
+        process = subprocess.Popen(
+            [COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
+        processes.append(process)
+        return process
+
+    yield launch
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def train_here(config, data, folder, *, resume=False, changed=()):
+    """The same in this process, which has PyTorch already."""
+    settings = Settings.load(config=config, overrides=changed)
+    return run.train(settings, open_dataset(data), folder, resume=resume)
 
 
 def wait_for(path, process):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not path.exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, f"{path} didn't appear"
@@ -101,142 +116,138 @@ def settings(request):
 
 @pytest.fixture(scope="module")
 def uninterrupted(settings, tmp_path_factory, tiny_data):
-    """Arguments of a run, and the folder of one that nobody stopped."""
+    """Settings of a run, and the folder of one that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings))
-    arguments = ["train", "--config", config, "--data", tiny_data]
-    finish(start(*arguments, "--output", folder / "run"))
-    return arguments, folder / "run"
+    train_here(config, tiny_data, folder / "run")
+    return config, folder / "run"
 
 
-def kill_in_mid_epoch(arguments, run):
-    checkpoint = run / "checkpoints/last.pt"
+def test_killed_in_mid_epoch_and_resumed(uninterrupted, tiny_data, tmp_path, start):
+    config, whole = uninterrupted
+    folder = tmp_path / "run"
+    checkpoint = folder / "checkpoints/last.pt"
     for _ in range(3):
-        shutil.rmtree(run, ignore_errors=True)
-        process = start(*arguments, "--output", run)
+        shutil.rmtree(folder, ignore_errors=True)
+        process = start(*arguments_of(config, tiny_data, folder))
         wait_for(checkpoint, process)
         process.kill()
-        process.communicate()
+        process.wait()
         assert process.returncode == -signal.SIGKILL
         if torch.load(checkpoint, weights_only=True)["step"] > 0:
-            return
-    pytest.fail("no kill hit the middle of an epoch")
-
-
-def test_killed_in_mid_epoch_and_resumed(uninterrupted, tmp_path):
-    arguments, whole = uninterrupted
-    run = tmp_path / "run"
-    kill_in_mid_epoch(arguments, run)
+            break
+    else:
+        pytest.fail("no kill hit the middle of an epoch")
+    for left in folder.rglob(".*"):
+        left.unlink()
     # What a kill while writing leaves behind is no hindrance.
-    (run / "checkpoints/.last.0badcafe.pt").write_bytes(b"half")
-    finish(start(*arguments, "--output", run, "--resume"))
-    (run / "checkpoints/.last.0badcafe.pt").unlink(missing_ok=True)
-    assert_same_end(run, whole)
+    leftover = folder / "checkpoints/.last.0badcafe.pt"
+    leftover.write_bytes(b"half")
+    train_here(config, tiny_data, folder, resume=True)
+    leftover.unlink()
+    assert_same_end(folder, whole)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_saves_and_resumes(uninterrupted, tmp_path, kind):
-    arguments, whole = uninterrupted
-    if kind == signal.SIGTERM and "rich" in str(whole):
+def test_interrupted_saves_and_resumes(uninterrupted, tiny_data, tmp_path, start, kind):
+    config, whole = uninterrupted
+    if kind == signal.SIGTERM and RICH["training"]["schedule"] in config.read_text():
         pytest.skip("once is enough")
-    run = tmp_path / "run"
+    folder = tmp_path / "run"
     # No checkpoint within an epoch but that of the interruption.
-    rare = [*arguments, "--set", "training.checkpoint_seconds=1000"]
-    process = start(*rare, "--output", run)
-    wait_for(run / "metrics.csv", process)
+    rare = ["--set", "training.checkpoint_seconds=1000"]
+    process = start(*arguments_of(config, tiny_data, folder, *rare))
+    wait_for(folder / "metrics.csv", process)
     process.send_signal(kind)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "panembed: interrupted" in err
-    assert "--resume" in err
-    state = torch.load(run / "checkpoints/last.pt", weights_only=True)
-    assert state["epoch"] >= 1
-    finish(start(*rare, "--output", run, "--resume"))
-    assert_same_end(run, whole)
+    assert "panembed: interrupted; all is saved, go on with --resume" in err
+    assert torch.load(folder / "checkpoints/last.pt", weights_only=True)["epoch"] >= 1
+    train_here(config, tiny_data, folder, resume=True, changed=rare[1:])
+    assert_same_end(folder, whole)
 
 
-def test_killed_before_the_first_checkpoint(tmp_path, tiny_data):
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps(PLAIN))
-    arguments = ["train", "--config", config, "--data", tiny_data, "--set", "training.epochs=1"]
-    process = start(*arguments, "--output", tmp_path / "run")
-    wait_for(tmp_path / "run/split.json", process)
+def test_killed_before_the_first_checkpoint(tmp_path, tiny_data, start):
+    config, folder = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(json.dumps({**PLAIN, "training": {**PLAIN["training"], "epochs": 1}}))
+    process = start(*arguments_of(config, tiny_data, folder))
+    wait_for(folder / "split.json", process)
     process.kill()
-    process.communicate()
-    assert not (tmp_path / "run/checkpoints/last.pt").exists()
-    finish(start(*arguments, "--output", tmp_path / "run", "--resume"))
-    finish(start(*arguments, "--output", tmp_path / "whole"))
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    process.wait()
+    assert not (folder / "checkpoints/last.pt").exists()
+    train_here(config, tiny_data, folder, resume=True)
+    train_here(config, tiny_data, tmp_path / "whole")
+    assert_same_end(folder, tmp_path / "whole")
 
 
-def test_interrupt_reaches_the_workers_too(tmp_path, tiny_data):
+def test_interrupt_reaches_the_workers_too(tmp_path, tiny_data, start):
     """A terminal sends Ctrl-C to the whole process group."""
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps(PLAIN))
-    arguments = ["train", "--config", config, "--data", tiny_data, "--output", tmp_path / "run"]
-    process = start(
-        *arguments, "--set", "training.num_workers=2", "--set", "training.epochs=500", start_new_session=True
-    )
-    wait_for(tmp_path / "run/checkpoints/last.pt", process)
+    config, folder = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(json.dumps({**PLAIN, "training": {**PLAIN["training"], "epochs": 500, "num_workers": 2}}))
+    process = start(*arguments_of(config, tiny_data, folder), start_new_session=True)
+    wait_for(folder / "checkpoints/last.pt", process)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_data, tiny_config):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train_here(tiny_config, tiny_data, folder)
+    return folder
 
 
 class TestRefusals:
-    """With the run of `finished`, in this process."""
-
-    @pytest.fixture(scope="class")
-    def finished(self, tmp_path_factory, tiny_data, tiny_config):
-        run = tmp_path_factory.mktemp("finished") / "run"
-        finish(start("train", "--config", tiny_config, "--data", tiny_data, "--output", run))
-        return run
+    """Each on a copy of a finished run, in this process."""
 
     @pytest.fixture
-    def run(self, finished, tmp_path):
+    def folder(self, finished, tmp_path):
         return Path(shutil.copytree(finished, tmp_path / "run"))
 
-    def test_finished_run_is_left_as_it_is(self, cli, run, tiny_data, files_of):
-        before = files_of(run)
-        outcome = cli("train", "--data", tiny_data, "--output", run, "--resume")
+    def test_finished_run_is_left_as_it_is(self, cli, folder, tiny_data, files_of):
+        before = files_of(folder)
+        outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume")
         assert outcome.code == 0, outcome.err
-        assert files_of(run) == before
+        assert files_of(folder) == before
 
-    def test_half_a_checkpoint(self, cli, run, tiny_data, files_of):
-        checkpoint = run / "checkpoints/last.pt"
+    def test_half_a_checkpoint(self, cli, folder, tiny_data, files_of):
+        checkpoint = folder / "checkpoints/last.pt"
         checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
-        before = files_of(run)
-        outcome = cli("train", "--data", tiny_data, "--output", run, "--resume")
+        before = files_of(folder)
+        outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume")
         assert outcome.code == 1
         assert f"{checkpoint}: the checkpoint is damaged" in outcome.sentence()
-        assert files_of(run) == before
+        assert files_of(folder) == before
 
-    def test_checkpoint_of_another_version(self, cli, run, tiny_data):
-        torch.save({"format": 99}, run / "checkpoints/last.pt")
-        outcome = cli("train", "--data", tiny_data, "--output", run, "--resume")
+    def test_checkpoint_of_another_version(self, cli, folder, tiny_data):
+        torch.save({"format": 99}, folder / "checkpoints/last.pt")
+        outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume")
         assert outcome.code == 1
         assert "not a checkpoint of this version" in outcome.sentence()
 
-    def test_other_settings(self, cli, run, tiny_data, files_of):
-        before = files_of(run)
-        outcome = cli("train", "--data", tiny_data, "--output", run, "--resume", "--set", "training.learning_rate=0.5")
+    def test_other_settings(self, cli, folder, tiny_data, files_of):
+        before = files_of(folder)
+        outcome = cli(
+            "train", "--data", tiny_data, "--output", folder, "--resume", "--set", "training.learning_rate=0.5"
+        )
         assert outcome.code == 2
         assert "training.learning_rate is 0.5, but the run" in outcome.sentence()
         assert "0.003" in outcome.sentence()
-        assert files_of(run) == before
+        assert files_of(folder) == before
 
-    def test_other_data(self, cli, run, tmp_path, files_of):
+    def test_other_data(self, cli, folder, tmp_path, files_of):
         from panembed.datasets.synthetic import SyntheticDataset, write_folder
 
         write_folder(SyntheticDataset(5, seed=100, size=64), tmp_path / "other")
-        before = files_of(run)
-        outcome = cli("train", "--data", tmp_path / "other", "--output", run, "--resume")
+        before = files_of(folder)
+        outcome = cli("train", "--data", tmp_path / "other", "--output", folder, "--resume")
         assert outcome.code == 1
         assert "not the data that the run began with" in outcome.sentence()
-        assert files_of(run) == before
+        assert files_of(folder) == before
 
     def test_no_run_there(self, cli, tmp_path, tiny_data, tiny_config):
         for arguments in ([], ["--config", tiny_config]):
@@ -245,7 +256,7 @@ class TestRefusals:
             assert "holds no run" in outcome.sentence()
             assert not (tmp_path / "none").exists()
 
-    def test_resume_and_overwrite(self, cli, run, tiny_data):
-        outcome = cli("train", "--data", tiny_data, "--output", run, "--resume", "--overwrite")
+    def test_resume_and_overwrite(self, cli, folder, tiny_data):
+        outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume", "--overwrite")
         assert outcome.code == 2
         assert "give one of them" in outcome.sentence()

@@ -87,7 +87,9 @@ def test_early_stopping_and_best_weights(tmp_path, monitor):
     values = [3.0, 2.0, 2.5, 2.0, 9.0, 1.0]
     sign = 1 if monitor == "val_loss" else -1
 
-    def validate(net, left=iter(values)):
+    left = iter(values)
+
+    def validate(net):
         seen.append({k: v.clone() for k, v in net.state_dict().items()})
         return {"val_loss": next(left)} if sign > 0 else {"val_loss": 0.0, "val_pq": -next(left)}
 

@@ -12,13 +12,13 @@ from panembed.metrics.panoptic_quality import PanopticQualityResult, Score
 
 
 def messages() -> Console:
-    """Where messages and progress go: stderr."""
-    return Console(stderr=True, highlight=False)
+    """Where messages go: stderr, each as it is; long lines are left to the terminal."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def bar() -> Progress:
     """A progress bar with time spent and time left; silent where stderr is no terminal."""
-    console = messages()
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,7 +62,8 @@ class TrainingProgress:
             self.console.print(
                 f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.3f}, "
                 f"validation loss {row['val_loss']:.3f}, "
-                f"PQ {100 * row['val_pq']:.1f}, things PQ {100 * row['val_pq_things']:.1f}, {row['seconds']:.0f} s"
+                f"PQ {100 * row['val_pq']:.1f}, things PQ {100 * row['val_pq_things']:.1f}, {row['seconds']:.0f} s",
+                soft_wrap=True,
             )
 
 
@@ -94,4 +95,8 @@ def _caption(metrics: dict[str, Any]) -> str:
     parts = [f"{metrics['images']} images, {metrics['objects_true']} objects, {metrics['objects_predicted']} found"]
     if metrics.get("sbd") is not None:
         parts.append(f"SBD {100 * metrics['sbd']:.1f}, |DiC| {metrics['abs_dic']:.2f}, FBD {100 * metrics['fbd']:.1f}")
+    if metrics.get("ap") is not None:
+        parts.append(f"AP {100 * metrics['ap']:.1f}, AP50 {100 * metrics['ap50']:.1f}")
+    if metrics.get("miou") is not None:
+        parts.append(f"mIoU {100 * metrics['miou']:.1f}")
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""`panembed data`: look at a data set, and split it."""
+"""`panembed data`: look at a data set, split it, and write it in another layout."""
 
 from __future__ import annotations
 
@@ -7,31 +7,53 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import DataFormat, LabelsFile, open_data
+from panembed.cli.options import DataFormat, LabelsFile, OutputFolder, Overwrite, open_data
 
-app = typer.Typer(no_args_is_help=True, help="Look at a data set, and split it.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="Look at a data set, split it, convert it.", rich_markup_mode=None)
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="data set folder")]
 
 
 @app.command("check")
-def check(folder: Folder, format: DataFormat = "auto", labels: LabelsFile = None) -> None:
+def check(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="also draw contact_sheet.png there")
+    ] = None,
+    format: DataFormat = "auto",
+    labels: LabelsFile = None,
+    overwrite: Overwrite = False,
+) -> None:
     """Read every image and label, and tell what is there. Exit code 3 if some can't be used.
 
-    Example: panembed data check cvppp
+    Example: panembed data check cvppp --output look
     """
     from rich.console import Console
 
     from panembed.cli.console import bar, messages
-    from panembed.cli.tables import census_table
+    from panembed.cli.tables import census_notes, census_table
     from panembed.datasets.census import take_census
+    from panembed.errors import SettingsError
+    from panembed.io.contact_sheet import Gallery
+    from panembed.io.output_folder import claim_folder
 
+    if overwrite and output is None:
+        raise SettingsError("--overwrite has no effect without --output; give a folder, or leave it out")
     dataset = open_data(folder, format, labels)
+    place = None if output is None else claim_folder(output, overwrite=overwrite)
+    gallery = Gallery(dataset.label_set, dataset.ids)
     with bar() as progress:
         task = progress.add_task("reading", total=len(dataset), note="")
-        census = take_census(dataset, each=lambda id: progress.advance(task))
-    Console(highlight=False).print(census_table(census, dataset.label_set))
+        show = None if place is None else lambda sample: gallery.add(sample.id, sample.image, sample.truth)
+        census = take_census(dataset, each=lambda id: progress.advance(task), show=show)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(census_table(census, dataset.label_set))
+    for line in census_notes(census, len(getattr(dataset, "left_out", ()))):
+        console.print(line, markup=False)
+    if place is not None and len(gallery):
+        gallery.write(place / "contact_sheet.png")
+        messages().print(f"{len(gallery)} images drawn in {place / 'contact_sheet.png'}", markup=False)
     for id, reason in census.broken.items():
-        messages().print(f"{id}: {reason}")
+        messages().print(f"{id}: {reason}", markup=False, soft_wrap=True)
     if census.broken:
         raise typer.Exit(3)
 
@@ -47,6 +69,9 @@ def split(
     format: DataFormat = "auto",
     labels: LabelsFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a split that is there")] = False,
+    official: Annotated[
+        bool, typer.Option("--official", help="Cityscapes: test on the val folder, draw 80/20 of the train folder")
+    ] = False,
 ) -> None:
     """Draw a training, validation and test split, and write it to split.json.
 
@@ -54,14 +79,50 @@ def split(
     """
     from panembed.cli.console import messages
     from panembed.datasets.splits import SPLIT_FILE, make_split
-    from panembed.errors import OutputError
+    from panembed.errors import OutputError, SettingsError
 
+    if official and fractions != (0.6, 0.2, 0.2):
+        raise SettingsError("--fractions has no effect with --official; give one of the two")
     dataset = open_data(folder, format, labels)
+    if official and not hasattr(dataset, "official_split"):
+        raise SettingsError("--official has no effect on this layout, which has no split of its own; leave it out")
     path = output or folder / SPLIT_FILE
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: there is a split already; keep it, or replace it with --overwrite")
-    drawn = make_split(dataset.ids, seed=seed, fractions=fractions)
+    if official:
+        drawn = dataset.official_split(seed)
+    else:
+        drawn = make_split(dataset.ids, seed=seed, fractions=fractions)
     drawn.write(path)
     messages().print(
         f"{len(drawn.train)} training, {len(drawn.val)} validation, {len(drawn.test)} test images; written to {path}"
     )
+
+
+@app.command("convert")
+def convert_data(
+    folder: Folder,
+    to: Annotated[str, typer.Option("--to", help="layout: coco-panoptic, folder, cvppp, cityscapes, packed")],
+    output: OutputFolder,
+    images: Annotated[str, typer.Option("--images", help="copy or link the photographs; none: coco-panoptic only")] = (
+        "copy"
+    ),
+    format: DataFormat = "auto",
+    labels: LabelsFile = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a data set in another layout, segment by segment the same.
+
+    Example: panembed data convert cvppp --to coco-panoptic --output cvppp-coco
+    """
+    from panembed.cli.console import bar, messages
+    from panembed.datasets.convert import check_conversion, convert
+    from panembed.io.output_folder import claim_folder
+
+    dataset = open_data(folder, format, labels)
+    check_conversion(dataset, to, output, images)
+    claim_folder(output, overwrite=overwrite)
+    with bar() as progress:
+        task = progress.add_task("writing", total=len(dataset), note="")
+        convert(dataset, to, output, images=images, each=lambda id: progress.advance(task))
+    messages().print(f"{len(dataset)} images written to {output} as {to}", markup=False)

@@ -2,69 +2,172 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panembed.cli.options import (
-    DataFolder,
-    DataFormat,
-    Device,
-    LabelsFile,
-    ModelName,
-    OutputFolder,
-    Overwrite,
-    open_data,
-)
+from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, OutputFolder, Overwrite, open_data
+
+if TYPE_CHECKING:
+    from panembed.datasets.sample import Dataset
+    from panembed.predictions.matching import MatchedPredictions
+
+OptionalModel = Annotated[
+    Path | None, typer.Option("--model", "-m", metavar="M", help="run folder or model folder; or give --predictions")
+]
+PredictionFiles = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        metavar="DIR|JSON",
+        help="what predict wrote, a COCO panoptic JSON with its PNG folder, or label images named like the inputs",
+    ),
+]
+PredictionFormat = Annotated[
+    str,
+    typer.Option(
+        "--prediction-format",
+        help="how --predictions are stored, if auto guesses wrong: coco-panoptic, instances (object numbers, perhaps "
+        "with NAME_semantic.png), class-instance (class * 1000 + number)",
+    ),
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="count an image without a prediction as empty instead of failing")
+]
 
 
 def evaluate(
-    model: ModelName,
     data: DataFolder,
     output: OutputFolder,
-    split: Annotated[str, typer.Option(help="which images: test, val, train or all")] = "test",
+    model: OptionalModel = None,
+    predictions: PredictionFiles = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="which images: test, val, train or all; by default test, "
+            "but all for --predictions where the data have no split"
+        ),
+    ] = None,
     format: DataFormat = "auto",
     labels: LabelsFile = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     pictures: Annotated[int, typer.Option(min=0, max=50, help="how many of the worst images to draw")] = 6,
+    prediction_format: PredictionFormat = "auto",
+    allow_missing: AllowMissing = False,
+    ap_min_area: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="PIXELS", help="AP ignores smaller true objects; by default 100 for Cityscapes, else 0"
+        ),
+    ] = None,
 ) -> None:
-    """Score a model against truth: metrics.json, per_image.csv and pictures of the worst images.
+    """Score a model, or the predictions of any tool, against truth.
+
+    Writes metrics.json, per_image.csv, tables (scores.md, scores.tex) and a picture of the worst images.
 
     Example: panembed evaluate --model runs/leaf --data cvppp --output runs/leaf/test
+
+    Example: panembed evaluate --predictions results --data cvppp/A1 --output scores
     """
     from rich.console import Console
 
     from panembed import build
     from panembed.cli.console import bar, messages, quality_table
-    from panembed.evaluation import evaluate_model
+    from panembed.datasets.splits import SPLIT_FILE
+    from panembed.evaluation import evaluate_model, evaluate_predictions
     from panembed.io.output_folder import claim_folder
     from panembed.labels import PanopticMap
-    from panembed.report.figures import Comparison, comparison
+    from panembed.predictions.matching import match_predictions
+    from panembed.predictions.stored import open_predictions
+    from panembed.report.tables import write_tables
 
+    _check_options(model, predictions, device, prediction_format, allow_missing)
     dataset = open_data(data, format, labels)
-    loaded = build.load(model, device=device)
-    ids = build.choose_ids(dataset, split, build.model_split(model))
-    folder = claim_folder(output, overwrite=overwrite)
-    predictions: dict[str, PanopticMap] = {}
+    kept: dict[str, PanopticMap] = {}
     with bar() as progress:
-        task = progress.add_task("evaluating", total=len(ids), note="")
+        task = progress.add_task("evaluating", total=None, note="")
 
-        def each(id, prediction):  # type: ignore[no-untyped-def]
-            predictions[id] = prediction
+        def each(id: str, prediction: PanopticMap) -> None:
+            if model is not None and pictures:
+                kept[id] = prediction
             progress.advance(task)
 
-        evaluation = evaluate_model(loaded, dataset, ids, each)
+        if model is not None:
+            split = split or "test"
+            loaded = build.load(model, device=device)
+            ids = build.choose_ids(dataset, split, build.model_split(model))
+            folder = claim_folder(output, overwrite=overwrite)
+            progress.update(task, total=len(ids))
+            evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area)
+        else:
+            assert predictions is not None
+            split = split or ("test" if (dataset.root / SPLIT_FILE).exists() else "all")
+            ids = build.choose_ids(dataset, split)
+            stored = open_predictions(predictions, dataset.label_set, prediction_format)
+            matched = match_predictions(stored, dataset, ids, allow_missing=allow_missing)
+            folder = claim_folder(output, overwrite=overwrite)
+            progress.update(task, total=len(ids))
+            evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area)
     evaluation.write(folder)
-    by_id = {row["id"]: row for row in evaluation.rows}
+    metrics = evaluation.metrics()
+    scored = (model or predictions or folder).resolve()
+    write_tables(folder, scored.name if scored.is_dir() else scored.stem, metrics)
+    if predictions is not None:
+        shapes = {id: dataset.read_truth(id).shape for id in evaluation.ranked()[:pictures]}
+        kept = {id: matched.read(id, shape) for id, shape in shapes.items()}
+    _draw_worst(dataset, evaluation.rows, {id: kept[id] for id in evaluation.ranked()[:pictures]}, folder)
+    Console(highlight=False).print(quality_table(evaluation.quality_result(), metrics))
+    if predictions is not None:
+        _say_what_was_scored(matched, prediction_format == "auto")
+    messages().print(f"{split} split; written to {folder}")
+
+
+def _check_options(
+    model: Path | None, predictions: Path | None, device: str, prediction_format: str, allow_missing: bool
+) -> None:
+    from panembed.errors import SettingsError
+
+    if (model is None) == (predictions is None):
+        found = "none" if model is None else "both"
+        raise SettingsError(f"evaluate needs --model or --predictions; expected exactly one of them, found {found}")
+    unused = {"--device": device != "auto"}
+    if predictions is None:
+        unused = {"--prediction-format": prediction_format != "auto", "--allow-missing": allow_missing}
+    for option, given in unused.items():
+        if given:
+            other = "--model" if predictions is None else "--predictions"
+            raise SettingsError(f"{option} has no effect with {other}; leave it out")
+
+
+def _say_what_was_scored(matched: MatchedPredictions, guessed: bool) -> None:
+    """How the predictions were read, what is missing, and what is left over."""
+    from panembed.cli.console import messages
+
+    said, stored = messages(), matched.predictions
+    doubt = " (if that is wrong: --prediction-format)" if guessed else ""
+    said.print(f"predictions in {stored.source}: {len(stored.names)}, read as {stored.format}{doubt}")
+    if matched.missing:
+        count = len(matched.missing) + len(matched.place)
+        said.print(f"{len(matched.missing)} of {count} images have no prediction and count as empty")
+    if matched.strange:
+        more = f" and {len(matched.strange) - 1} more" if len(matched.strange) > 1 else ""
+        said.print(f"ignored, as no image of the truth has that name: {matched.strange[0]}{more}")
+
+
+def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[str, Any], folder: Path) -> None:
+    """Draw predictions beside image and truth; images that aren't there are left out."""
+    from panembed.report.figures import Comparison, comparison
+
+    by_id = {row["id"]: row for row in rows}
     worst = [
-        Comparison(id, dataset.read_image(id), dataset.read_truth(id), predictions[id], _caption(by_id[id]))
-        for id in evaluation.ranked()[:pictures]
+        Comparison(id, dataset.read_image(id), dataset.read_truth(id), prediction, _caption(by_id[id]))
+        for id, prediction in predictions.items()
+        if dataset.image_path(id).is_file()
     ]
     if worst:
         comparison(worst, dataset.label_set, folder / "worst.png")
-    Console(highlight=False).print(quality_table(evaluation.quality_result(), evaluation.metrics()))
-    messages().print(f"{split} split; written to {folder}")
 
 
 def _caption(row: dict[str, Any]) -> str:

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     pass
 
 DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="data set folder; its layout is recognised")]
-DataFormat = Annotated[str, typer.Option("--format", help="layout of the data, if auto guesses wrong: cvppp, folder")]
+DataFormat = Annotated[
+    str,
+    typer.Option(
+        "--format", help="layout of the data, if auto guesses wrong: cvppp, cityscapes, coco-panoptic, folder"
+    ),
+]
 LabelsFile = Annotated[
     Path | None,
     typer.Option("--labels", metavar="FILE", help="labels.yaml naming the classes, if the data folder holds none"),

@@ -40,8 +40,12 @@ def train(
         raise SettingsError("--resume goes on with a run and --overwrite begins it anew; give one of them")
     if resume and preset is None and config is None:
         config = output / "config.yaml"
+        if not config.is_file():
+            raise SettingsError(f"--resume: {output} holds no run to go on with (no {config.name}); start it without")
     overrides = [*(set_ or []), *([] if seed is None else [f"training.seed={seed}"])]
     settings = Settings.load(preset, config, overrides)
+    for sentence in settings.advice():
+        messages().print(f"note: {sentence}")
     dataset = open_data(data, format, labels)
     if dry_run:
         split = build.split_for_training(dataset, settings)

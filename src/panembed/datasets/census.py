@@ -1,16 +1,27 @@
-"""What is in a data set: sizes, classes, objects, and files that can't be used."""
+"""What is in a data set: sizes, classes, objects, files that can't be used, and files worth a second look."""
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
-from panembed.datasets.sample import Dataset
+from panembed.datasets.sample import Dataset, FileDataset, Sample
 from panembed.errors import PanembedError
 from panembed.labels import IGNORE
+
+MOST_OF_IMAGE = 0.6
+"""From this share of the image on, a lone object is worth a look."""
+
+MASK_PIECES = 3
+"""From this number of pieces on, a lone object is taken for a mask of many."""
 
 
 @dataclass
@@ -24,7 +35,11 @@ class Census:
         images_with: how many images show each class index.
         objects: for each thing class index, the number of objects in every image that could be read.
         areas: for each thing class index, the pixels of every object.
+        per_image: the number of objects of all classes in every image that could be read.
+        image_kinds: how many image files of each kind, such as `PNG RGBA`.
+        label_kinds: how many label files of each kind, such as `PNG P`.
         broken: reason by id, for images that can't be used.
+        suspicious: ids by what is odd about them; they can be used, but may be mistakes.
     """
 
     images: int = 0
@@ -33,11 +48,26 @@ class Census:
     images_with: Counter[int] = field(default_factory=Counter)
     objects: dict[int, list[int]] = field(default_factory=dict)
     areas: dict[int, list[int]] = field(default_factory=dict)
+    per_image: list[int] = field(default_factory=list)
+    image_kinds: Counter[str] = field(default_factory=Counter)
+    label_kinds: Counter[str] = field(default_factory=Counter)
     broken: dict[str, str] = field(default_factory=dict)
+    suspicious: dict[str, list[str]] = field(default_factory=dict)
 
 
-def take_census(dataset: Dataset, each: Callable[[str], object] | None = None) -> Census:
+def take_census(
+    dataset: Dataset,
+    each: Callable[[str], object] | None = None,
+    show: Callable[[Sample], object] | None = None,
+) -> Census:
     """Read every image and label of a data set, and count; a broken file is noted and the rest go on.
+
+    Where a data set can check its truth by other files (`CityscapesDataset.verify`), it is asked to.
+
+    Args:
+        dataset: with truth.
+        each: called with every id, broken or not.
+        show: called with every sample that could be read.
 
     >>> from panembed.datasets.synthetic import SyntheticDataset
     >>> take_census(SyntheticDataset(2, size=64)).images
@@ -45,23 +75,93 @@ def take_census(dataset: Dataset, each: Callable[[str], object] | None = None) -
     """
     things = dataset.label_set.things
     census = Census(objects={i: [] for i in things}, areas={i: [] for i in things})
+    verify: Callable[[str], None] | None = getattr(dataset, "verify", None)
+    found = _Suspicions()
     for id in dataset.ids:
         try:
-            truth = dataset.load(id).truth
+            sample = dataset.load(id)
+            if verify is not None:
+                verify(id)
         except PanembedError as error:
             census.broken[id] = str(error)
         else:
-            census.images += 1
-            census.sizes[truth.shape] += 1
-            counts = np.bincount(truth.semantic.ravel(), minlength=IGNORE + 1)
-            for index in np.flatnonzero(counts).tolist():
-                census.pixels[index] += int(counts[index])
-                census.images_with[index] += 1
-            for thing in things:
-                areas = np.bincount(truth.instance[truth.semantic == thing])[1:]
-                areas = areas[areas > 0]
-                census.objects[thing].append(len(areas))
-                census.areas[thing] += areas.tolist()
+            _count(census, dataset, sample)
+            found.look(sample, census)
+            if show is not None:
+                show(sample)
         if each is not None:
             each(id)
+    census.suspicious = found.result(census)
     return census
+
+
+def _count(census: Census, dataset: Dataset, sample: Sample) -> None:
+    truth = sample.truth
+    census.images += 1
+    census.sizes[truth.shape] += 1
+    counts = np.bincount(truth.semantic.ravel(), minlength=IGNORE + 1)
+    for index in np.flatnonzero(counts).tolist():
+        census.pixels[index] += int(counts[index])
+        census.images_with[index] += 1
+    in_image = 0
+    for thing in dataset.label_set.things:
+        areas = np.bincount(truth.instance[truth.semantic == thing])[1:]
+        areas = areas[areas > 0]
+        census.objects[thing].append(len(areas))
+        census.areas[thing] += areas.tolist()
+        in_image += len(areas)
+    census.per_image.append(in_image)
+    if isinstance(dataset, FileDataset):
+        census.image_kinds[_file_kind(dataset.image_path(sample.id))] += 1
+        census.label_kinds[_file_kind(dataset.label_path(sample.id))] += 1
+
+
+def _file_kind(path: Path) -> str:
+    """Format and Pillow's mode, such as `PNG I;16`; only the head of the file is read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return f"{image.format} {image.mode}"
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return f"{path.suffix.lstrip('.').upper()}, kind unknown"
+
+
+class _Suspicions:
+    """Collects what is odd about single images, and what shows only when all are known."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, list[str]] = defaultdict(list)
+        self._sizes: dict[tuple[int, int], list[str]] = defaultdict(list)
+        self._pictures: dict[bytes, list[str]] = defaultdict(list)
+
+    def look(self, sample: Sample, census: Census) -> None:
+        truth = sample.truth
+        self._sizes[truth.shape].append(sample.id)
+        digest = hashlib.sha256(repr(sample.image.shape).encode())
+        digest.update(np.ascontiguousarray(sample.image).data)
+        self._pictures[digest.digest()].append(sample.id)
+        if (sample.image == sample.image[0, 0]).all():
+            self._ids["the image is of one colour"].append(sample.id)
+        if (truth.semantic == IGNORE).all():
+            self._ids["no pixel has a class"].append(sample.id)
+        elif census.objects and census.per_image[-1] == 0:
+            self._ids["no objects"].append(sample.id)
+        if census.per_image[-1] == 1:
+            is_object = (truth.instance > 0) & np.isin(truth.semantic, list(census.objects))
+            if is_object.mean() >= MOST_OF_IMAGE:
+                self._ids["a single object covers most of the image"].append(sample.id)
+            pieces = ndimage.label(is_object, structure=np.ones((3, 3)))[1]
+            if pieces >= MASK_PIECES:
+                self._ids[f"a single object in {MASK_PIECES} or more pieces: a mask of many?"].append(sample.id)
+
+    def result(self, census: Census) -> dict[str, list[str]]:
+        for group in self._pictures.values():
+            if len(group) > 1:
+                self._ids["the same picture more than once"].append(" = ".join(group))
+        most = max(census.sizes.values(), default=0)
+        if census.images >= 10 and most >= 0.9 * census.images:
+            for group in self._sizes.values():
+                if len(group) <= 0.05 * census.images:
+                    self._ids["of another size than nearly all"] += group
+        return dict(self._ids)

@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError, SettingsError
-from panembed.io.images import images_in
+from panembed.io.images import images_in, read_raster
 from panembed.io.label_images import read_label_image
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, unpack
 
@@ -125,11 +125,31 @@ def _refuse_mask(instance: NDArray[np.int32]) -> None:
         )
 
 
+def _refuse_packed(path: Path, numbers: NDArray[np.int32]) -> None:
+    """Without labels.yaml, class * 1000 + number would be read as objects of one class, and silently.
+
+    Numbers that leave few gaps are taken for what they seem, more than a thousand objects, unless the folder is called
+    panoptic. Colours are never packed.
+    """
+    if numbers.max() < 1000 or read_raster(path).samples.ndim == 3:
+        return
+    values = np.unique(numbers)
+    if path.parent.name != "panoptic" and len(values) > int(values[-1]) / 2:
+        return
+    found = ", ".join(str(value) for value in values[values >= 1000][:3].tolist())
+    raise InputError(
+        f"{path}: holds numbers such as {found}, which look like class * 1000 + object, but there is no {LABELS_FILE} "
+        "that says so; put one into the data folder, or name it with --labels FILE; for example, in one line: "
+        "{encoding: class-instance, ignore: [65535], classes: [{id: 0, name: soil, isthing: false}, {id: 1, name: "
+        "crop, isthing: true}]}, or with encoding: instances if every number is an object of one class"
+    )
+
+
 class FolderDataset(FileDataset):
     """Images and label images in two folders, joined by file name without suffix.
 
     What the numbers in the label images mean is taken from, in this order: the arguments, `root/labels.yaml`, or else
-    every number but 0 is an object.
+    every number but 0 is an object. The last is a guess, and is refused where the numbers look like class-instance.
 
     Args:
         root: the folder with `images/` and one of `labels/`, `panoptic/`, `masks/`.
@@ -144,7 +164,7 @@ class FolderDataset(FileDataset):
 
     Raises:
         InputError: a folder is missing, an image has no label, a label has no image, two files share a name, or
-            labels.yaml is wrong.
+            labels.yaml is wrong, or it is missing and the first label image looks like class * 1000 + number.
         SettingsError: arguments that don't go together.
 
     >>> from panembed.datasets.samples import sample_nuclei_path
@@ -182,7 +202,16 @@ class FolderDataset(FileDataset):
             self.coding = read_label_coding(labels_file or root / LABELS_FILE)
         else:
             self.coding = LabelCoding(OBJECTS)
+        self._guessed = not spoken and labels_file is None and not (root / LABELS_FILE).exists()
         super().__init__(root, self.coding.label_set, _pairs(_by_stem(images), _by_stem(labels), images, labels))
+        if self._guessed:
+            # Told once here, rather than for every image later; a broken file is told of when it is read.
+            first = self.label_path(self.ids[0])
+            try:
+                numbers = read_label_image(first)
+            except InputError:
+                return
+            _refuse_packed(first, numbers)
 
     def read_truth(self, id: str) -> PanopticMap:
         """The label image as a panoptic map.
@@ -192,6 +221,8 @@ class FolderDataset(FileDataset):
         """
         path = self.label_path(id)
         numbers = read_label_image(path)
+        if self._guessed:
+            _refuse_packed(path, numbers)
         try:
             return self.coding.decode(numbers)
         except InputError as error:

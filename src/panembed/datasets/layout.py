@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panembed.datasets.cityscapes import CityscapesDataset, is_cityscapes
+from panembed.datasets.coco_panoptic import CocoPanopticDataset, is_coco_panoptic
 from panembed.datasets.cvppp import CvpppDataset, is_cvppp
-from panembed.datasets.folder import FolderDataset, is_folder
+from panembed.datasets.folder import LABEL_FOLDERS, LABELS_FILE, FolderDataset, is_folder
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, SettingsError
 
@@ -38,10 +40,28 @@ class Layout:
     options: tuple[str, ...] = ()
 
 
+def _is_plain_folder(root: Path) -> bool:
+    """A folder of label images, unless its `panoptic/` is the PNG folder of a COCO panoptic JSON."""
+    labels = [name for name in LABEL_FOLDERS if (root / name).is_dir()]
+    of_json = labels == ["panoptic"] and not (root / LABELS_FILE).exists() and is_coco_panoptic(root)
+    return is_folder(root) and not of_json
+
+
 LAYOUTS: dict[str, Layout] = {
     "cvppp": Layout(is_cvppp, CvpppDataset, "plantNNN_rgb.png and plantNNN_label.png, here or in sub-folders A1 to A4"),
+    "cityscapes": Layout(
+        is_cityscapes,
+        CityscapesDataset,
+        "leftImg8bit/train/CITY/NAME_leftImg8bit.png and gtFine/train/CITY/NAME_gtFine_instanceIds.png",
+    ),
+    "coco-panoptic": Layout(
+        is_coco_panoptic,
+        CocoPanopticDataset,
+        "a JSON with images, annotations and categories, and a folder of PNGs called like it or panoptic/",
+        ("json_file", "segmentations", "images", "encoding"),
+    ),
     "folder": Layout(
-        is_folder,
+        _is_plain_folder,
         FolderDataset,
         "images/ and labels/ (or panoptic/ or masks/) with files of the same names, perhaps labels.yaml",
         ("label_set", "encoding", "ignore", "single_object", "labels_file"),
@@ -55,7 +75,7 @@ def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: 
     Args:
         root: the folder.
         format: the name of its layout, one of `LAYOUTS`, or auto: recognise it by its files.
-        options: for the layout; see its class (`FolderDataset` takes some, `CvpppDataset` none).
+        options: for the layout; see its class (`FolderDataset` and `CocoPanopticDataset` take some).
 
     Returns:
         The data set; its files are listed and paired, not yet read.

@@ -69,10 +69,10 @@ class Preparation:
             array -= _IMAGENET_MEAN
             array /= _IMAGENET_STD
             return array
-        mean = array.mean((1, 2), keepdims=True)
-        array -= mean
-        std = np.sqrt(np.einsum("chw,chw->c", array, array) / array[0].size)[:, None, None]
-        array /= np.maximum(std, np.float32(1e-3))
+        # A float32 sum over a large image is off by far more than a grey value of a dim channel.
+        array -= array.mean((1, 2), keepdims=True, dtype=np.float64)
+        std = np.sqrt(np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size)[:, None, None]
+        array /= np.maximum(std, 1e-3)
         return array
 
     def restore(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from panembed.labels import IGNORE, LabelSet, PanopticMap, distinct_color
 
+_COLORS_PER_CLASS = 1009
+
 
 def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
     """Paint stuff in its class's colour and every object in a colour of its own; void is black.
@@ -22,7 +24,12 @@ def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
     palette = np.zeros((len(segments) + 1, 3), dtype=np.uint8)
     for segment in segments:
         category = label_set[segment.category]
-        palette[segment.id] = distinct_color(segment.instance) if category.is_thing else category.color
+        if category.is_thing:
+            # Instances count within a class, so each class starts elsewhere in the list of colours.
+            number = segment.instance + _COLORS_PER_CLASS * label_set.things.index(segment.category)
+            palette[segment.id] = distinct_color(number)
+        else:
+            palette[segment.id] = category.color
     return palette[segment_map]
 
 

@@ -18,12 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.labels import IGNORE, LabelSet, PanopticMap
-
-Ints = NDArray[np.int64]
-
-MAX_TABLE = 1 << 24
-"""Values below this are numbered by a table, higher ones by sorting, which is slower."""
+from panembed.labels import LabelSet, PanopticMap
+from panembed.metrics.overlaps import Ints, count_overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,24 +214,11 @@ def match_segments(prediction: PanopticMap, truth: PanopticMap, label_set: Label
     >>> counts.tp, counts.fp, counts.fn, counts.iou.round(3)
     (array([1]), array([0]), array([1]), array([0.667]))
     """
-    if prediction.shape != truth.shape:
-        sizes = [f"{height}x{width}" for height, width in (prediction.shape, truth.shape)]
-        raise ValueError(f"the prediction is {sizes[0]} but the truth is {sizes[1]} pixels; expected one size")
+    pairs = count_overlaps(prediction, truth, label_set)
     num_classes = len(label_set)
-    if not truth.semantic.size:
-        return MatchCounts.zero(num_classes)
-
-    # Everything below works on runs of equal pixels along the rows, some hundred times fewer than pixels.
-    starts = _run_starts(truth.semantic, truth.instance, prediction.semantic, prediction.instance)
-    lengths = np.diff(starts, append=truth.semantic.size)
-    truth_of_run, truth_class, is_crowd = _number_segments(truth, starts, label_set, "truth")
-    pred_of_run, pred_class, _ = _number_segments(prediction, starts, label_set, "prediction")
-    pair_keys, pair_of_run = _compact(truth_of_run * len(pred_class) + pred_of_run)
-    overlap = np.bincount(pair_of_run, weights=lengths)
-    t, p = np.divmod(pair_keys, len(pred_class))
-    truth_area = np.bincount(t, weights=overlap, minlength=len(truth_class))
-    pred_area = np.bincount(p, weights=overlap, minlength=len(pred_class))
-    on_void = np.bincount(p[t == 0], weights=overlap[t == 0], minlength=len(pred_class))
+    truth_class, pred_class, is_crowd = pairs.truth_class, pairs.prediction_class, pairs.is_crowd
+    t, p, overlap = pairs.truth, pairs.prediction, pairs.area
+    truth_area, pred_area, on_void = pairs.truth_area, pairs.prediction_area, pairs.prediction_on_void
 
     same_class = (truth_class[t] == pred_class[p]) & (t > 0) & (p > 0)
     t, p, overlap = t[same_class], p[same_class], overlap[same_class]
@@ -261,62 +244,3 @@ def match_segments(prediction: PanopticMap, truth: PanopticMap, label_set: Label
         fn=np.bincount(truth_class[missed], minlength=num_classes),
         iou=np.bincount(matched_class, weights=iou[match], minlength=num_classes).astype(np.float64),
     )
-
-
-def _run_starts(*maps: NDArray[Any]) -> Ints:
-    """Flat positions where at least one of the equal-sized, non-empty maps changes, and 0."""
-    changed = np.zeros(maps[0].size, dtype=bool)
-    changed[0] = True
-    for array in maps:
-        flat = array.ravel()
-        changed[1:] |= flat[1:] != flat[:-1]
-    return np.flatnonzero(changed)
-
-
-def _number_segments(
-    panoptic: PanopticMap, starts: Ints, label_set: LabelSet, role: str
-) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    """Number the segments from 1 in order of class and instance; 0 is void.
-
-    Returns:
-        The segment at every run start; the class of every segment; whether it is a crowd. Void has class 0, no crowd.
-    """
-    is_thing = np.zeros(IGNORE + 1, dtype=bool)
-    is_thing[list(label_set.things)] = True
-    semantic = panoptic.semantic.ravel()[starts]
-    instance = np.where(is_thing[semantic], panoptic.instance.ravel()[starts], 0)
-    base = int(instance.max()) + 1
-    keys, key_of_run = _compact(semantic.astype(np.int64) * base + instance)
-    classes, ids = np.divmod(keys, base)
-    unknown = classes[(classes >= len(label_set)) & (classes != IGNORE)]
-    if unknown.size:
-        raise ValueError(f"{role}: class index {unknown[0]} is not in the label set of {len(label_set)} classes")
-    is_crowd = np.zeros(len(keys), dtype=bool)
-    for category, number in panoptic.crowd:
-        is_crowd |= (classes == category) & (ids == number)
-    kept = (classes != IGNORE) & (~is_thing[classes] | (ids > 0) | is_crowd)
-    segment_of_key = np.where(kept, np.cumsum(kept), 0)
-    return segment_of_key[key_of_run], np.append(0, classes[kept]), np.append(False, is_crowd[kept])
-
-
-def _compact(values: Ints) -> tuple[Ints, Ints]:
-    """Sorted distinct values (all >= 0), and the place of each among them: a faster `np.unique` with its inverse."""
-    span = int(values.max()) + 1
-    if span <= MAX_TABLE:
-        present = np.zeros(span, dtype=bool)
-        present[values] = True
-        found = np.flatnonzero(present)
-        place_of_value = np.empty(span, dtype=np.int64)
-        place_of_value[found] = np.arange(len(found))
-        return found, place_of_value[values]
-    bits = len(values).bit_length()
-    if span.bit_length() + bits < 64:  # sorting values that carry their place is several times faster than argsort
-        packed = np.sort((values << bits) | np.arange(len(values)))
-        ordered, order = packed >> bits, packed & ((1 << bits) - 1)
-    else:
-        order = np.argsort(values)
-        ordered = values[order]
-    is_first = np.append(True, ordered[1:] != ordered[:-1])
-    place = np.empty(len(values), dtype=np.int64)
-    place[order] = np.cumsum(is_first) - 1
-    return ordered[is_first], place

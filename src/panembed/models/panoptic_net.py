@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +66,7 @@ class PanopticNet(nn.Module):
             arguments["decoder_channels"] = tuple(decoder_channels)
             arguments.setdefault("encoder_depth", len(decoder_channels))
         try:
+            _refuse_unused(architecture, encoder, arguments)
             network = smp.create_model(
                 architecture, encoder, encoder_weights=None, in_channels=5 if coordinates else 3, classes=1, **arguments
             )
@@ -123,6 +125,16 @@ class PanopticNet(nn.Module):
             anchored = embeddings[:, :2].float() + position
             embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
         return logits, embeddings
+
+
+def _refuse_unused(architecture: str, encoder: str, arguments: Mapping[str, Any]) -> None:
+    """TypeError for an argument that segmentation_models_pytorch would swallow; encoders of timm take others still."""
+    found = smp.MODEL_ARCHITECTURES_MAPPING.get(architecture.lower())
+    known = set(arguments) if found is None else set(inspect.signature(found).parameters)
+    for name in arguments:
+        is_decoders = name.startswith("decoder_") or not encoder.startswith("tu-")
+        if name not in known and is_decoders:
+            raise TypeError(f"the architecture takes no {name}")
 
 
 def _coordinates(image: Tensor) -> Tensor:

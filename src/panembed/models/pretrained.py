@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from panembed.errors import ModelError
@@ -47,14 +48,16 @@ def save_model(folder: Path, network: nn.Module, config: ModelConfig) -> None:
     """
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
+        # Its own writer would hide whether the disk is full.
+        temporary.write_bytes(save(state))
     data = {
         "format": FORMAT,
         "panembed_version": version("panembed"),
         "categories": config.categories,
         "settings": config.settings,
         "split": config.split,
-        "metrics": config.metrics,
+        # JSON has no NaN, which is what PQ of stuff is where the label set has none.
+        "metrics": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in config.metrics.items()},
     }
     write_json(folder / CONFIG, data)
     write_text(folder / CARD, _card(config))
@@ -82,9 +85,9 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
             f"{path}: model format {found!r} (written by panembed {version}), expected {FORMAT}; "
             "use the panembed that wrote it, or train again with this one"
         )
-    missing = [key for key in ("settings", "categories", "split", "metrics") if key not in data]
-    if missing:
-        raise ModelError(f"{path}: key {missing[0]!r} is missing; copy the model folder again")
+    for key, kind in (("settings", dict), ("categories", list), ("split", dict), ("metrics", dict)):
+        if not isinstance(data.get(key), kind):
+            raise ModelError(f"{path}: key {key!r} is missing or damaged; copy the model folder again")
     return ModelConfig(data["settings"], data["categories"], data["split"], data["metrics"])
 
 

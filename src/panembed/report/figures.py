@@ -56,9 +56,16 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for name, color in (("val_pq_things", "tab:green"), ("val_pq_stuff", "tab:gray"), ("val_sbd", "tab:purple")):
         x, y = _series(rows, name)
         if len(x):
-            right.plot(x, 100 * y, ".-", color=color, label=name.removeprefix("val_").replace("_", " ").upper())
+            right.plot(
+                x,
+                100 * y,
+                ".-",
+                color=color,
+                label={"val_pq_things": "PQ of things", "val_pq_stuff": "PQ of stuff", "val_sbd": "SBD"}[name],
+            )
     right.set(xlabel="epoch", ylabel="percent", title="Validation scores", ylim=(0, 100))
-    right.legend(fontsize=8, loc="lower right")
+    if right.lines:
+        right.legend(fontsize=8, loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
     _save(figure, path)

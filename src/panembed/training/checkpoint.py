@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OutputError: the disk is full or not writable.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": _FORMAT, **state}, file)
+    # Torch's own errors don't tell a full disk from anything else.
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, **state}, buffer)
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Run all benchmarks and write docs/benchmarks.md: `make bench`, or `make bench MODEL=runs/leaf` with a trained leaf model."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks import clustering, loss, prediction, quality, training
+from panembed.build import computes_bfloat16, environment
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="run folder of a trained leaf model")
+    parser.add_argument("--output", type=Path, default=DOCS)
+    arguments = parser.parse_args()
+    images = arguments.output / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for name, run in (
+        ("loss", lambda: loss.run(images)),
+        ("clustering", lambda: clustering.run(images, arguments.model)),
+        ("quality", lambda: quality.run(images)),
+        ("prediction", lambda: prediction.run(images, arguments.model)),
+        ("training", training.run),
+    ):
+        print(f"measuring {name}", flush=True)
+        section = run()
+        print(section.markdown(), flush=True)
+        parts.append(section.markdown())
+    found = environment()
+    bfloat16 = "yes" if computes_bfloat16(torch.device("cpu")) else "no"
+    head = f"""# Benchmarks
+
+Written by `make bench MODEL=runs/leaf` on {datetime.date.today()}. Candidates take turns in one process; medians.
+
+Machine: {found["processors"]} processors, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 in hardware:
+{bfloat16}, {torch.get_num_threads()} threads. Python {found["python"]}, PyTorch {found["packages"]["torch"]}, NumPy {found["packages"]["numpy"]}.
+
+"""
+    (arguments.output / "benchmarks.md").write_text(head + "\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Outputs made from truth must give the truth back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panembed.datasets.cvppp import LEAVES
+from panembed.datasets.synthetic import rosette
+from panembed.errors import SettingsError
+from panembed.inference.grouping import Grouping
+from panembed.inference.preparation import Preparation, resize_nearest
+from panembed.labels import IGNORE, PanopticMap
+from panembed.metrics.panoptic_quality import PanopticQuality
+
+
+def outputs(
+    semantic: np.ndarray, instance: np.ndarray, num_classes: int = 2, *, noise: float = 0.02, certainty: float = 8.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a perfect network would say: scores by class, and an axis of its own for every instance's embedding.
+
+    On axes, no third mode lies between two; stuff gets random embeddings, as nothing trains them.
+    """
+    rng = np.random.default_rng(0)
+    scores = np.stack([np.where(semantic == c, certainty, 0.0) for c in range(num_classes)])
+    axes = np.concatenate([np.zeros((1, instance.max() + 1)), 3.0 * np.eye(instance.max() + 1)])
+    embeddings = axes[instance].transpose(2, 0, 1) + rng.normal(0, noise, (instance.max() + 1, *instance.shape))
+    embeddings = np.where(instance == 0, rng.normal(0, 3, embeddings.shape), embeddings)
+    return scores.astype(np.float32), embeddings.astype(np.float32)
+
+
+def same_objects(a: PanopticMap, b: PanopticMap) -> bool:
+    """Equal up to the names of the instances."""
+    pairs = np.unique(np.stack([x.ravel() for x in (a.semantic, a.instance, b.instance)]), axis=1)
+    counted = (pairs.shape[1], len(np.unique(pairs[[0, 1]], axis=1).T), len(np.unique(pairs[[0, 2]], axis=1).T))
+    return np.array_equal(a.semantic, b.semantic) and len(set(counted)) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("grouping", [Grouping(min_area=1), Grouping(min_area=1, seed_bandwidth=0.6)])
+def test_perfect_outputs_give_the_truth_exactly(seed: int, grouping: Grouping) -> None:
+    truth = rosette(seed, size=128).truth
+    scores, embeddings = outputs(truth.semantic, truth.instance)
+    found = grouping.group(scores, embeddings, (1,), Preparation((128, 128)), (128, 128))
+    assert found.num_instances == truth.num_instances > 1
+    assert same_objects(found, truth)
+
+
+@pytest.mark.parametrize("shape", [(210, 310), (300, 256), (513, 200)])
+def test_perfect_outputs_at_another_size(shape: tuple[int, int]) -> None:
+    truth = rosette(1, size=shape).truth
+    small = [resize_nearest(array.astype(np.int64), (256, 256)) for array in (truth.semantic, truth.instance)]
+    found = Grouping(min_area=5).group(*outputs(*small), (1,), Preparation((256, 256)), shape)
+    assert found.shape == shape
+    quality = PanopticQuality(LEAVES).update(found, truth)
+    assert quality.all.pq is not None
+    assert quality.all.pq > 0.9
+    assert found.num_instances == truth.num_instances
+
+
+def test_native_scale_and_padding() -> None:
+    truth = rosette(2, size=(100, 70)).truth
+    # The network sees 128 x 96; on the padding it dreams up another leaf.
+    semantic, instance = np.ones((128, 96), dtype=int), np.full((128, 96), truth.instance.max() + 1)
+    semantic[:100, :70], instance[:100, :70] = truth.semantic, truth.instance
+    preparation = Preparation((64, 64), "native")
+    found = Grouping(min_area=1).group(*outputs(semantic, instance), (1,), preparation, (100, 70))
+    assert same_objects(found, truth)
+
+
+def test_no_thing_pixels() -> None:
+    scores, embeddings = outputs(np.zeros((32, 32), int), np.zeros((32, 32), int))
+    found = Grouping().group(scores, embeddings, (1,), Preparation((32, 32)), (50, 40))
+    assert found.shape == (50, 40)
+    assert (found.semantic == 0).all()
+    assert (found.instance == 0).all()
+    no_things = Grouping().group(scores[::-1], embeddings, (), Preparation((32, 32)), (32, 32))
+    assert (no_things.semantic == 1).all()
+    assert no_things.num_instances == 0
+
+
+def square(semantic: np.ndarray, instance: np.ndarray, y: int, x: int, side: int, number: int, of: int = 1) -> None:
+    semantic[y : y + side, x : x + side] = of
+    instance[y : y + side, x : x + side] = number
+
+
+def test_a_lone_object_below_the_least_area_is_void() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 10, 20, 4, 1)
+    arguments = (*outputs(semantic, instance), (1,), Preparation((64, 64)), (64, 64))
+    void = Grouping(min_area=17).group(*arguments)
+    assert np.array_equal(void.semantic == IGNORE, semantic == 1)
+    assert void.num_instances == 0
+    found = Grouping(min_area=16).group(*arguments)
+    assert np.array_equal(found.instance, instance)
+
+
+def test_objects_below_the_least_area_go_to_their_neighbours() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 0, 0, 20, 1)
+    square(semantic, instance, 40, 40, 20, 2)
+    square(semantic, instance, 0, 20, 4, 3)
+    arguments = (*outputs(semantic, instance), (1,), Preparation((64, 64)), (64, 64))
+    assert Grouping(min_area=16).group(*arguments).num_instances == 3
+    merged = Grouping(min_area=17).group(*arguments)
+    assert merged.num_instances == 2
+    assert np.array_equal(merged.instance > 0, semantic == 1)
+
+
+def test_pixels_far_from_every_mode_become_void() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 8, 8, 20, 1)
+    scores, embeddings = outputs(semantic, instance)
+    embeddings[:, 10:13, 10:13] = 50.0
+    far = np.zeros((64, 64), bool)
+    far[10:13, 10:13] = True
+    arguments = (scores, embeddings, (1,), Preparation((64, 64)), (64, 64))
+    assert np.array_equal(Grouping().group(*arguments).instance, instance)
+    found = Grouping(max_distance=1.5).group(*arguments)
+    assert np.array_equal(found.semantic == IGNORE, far)
+    assert np.array_equal(found.instance, np.where(far, 0, instance))
+
+
+def test_pixels_of_doubtful_class_make_no_object() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 8, 8, 20, 1)
+    square(semantic, instance, 8, 28, 6, 2)
+    scores, embeddings = outputs(semantic, instance)
+    scores[:, 8:14, 28:34] = np.array([0.0, 0.1])[:, None, None]
+    arguments = (scores, embeddings, (1,), Preparation((64, 64)), (64, 64))
+    assert Grouping().group(*arguments).num_instances == 2
+    sure = Grouping(min_confidence=0.9).group(*arguments)
+    assert sure.num_instances == 1
+    assert np.array_equal(sure.semantic, semantic)
+    # Where hardly a pixel is sure, all of them count.
+    scores[1, 8:28, 8:28] = 0.1
+    assert Grouping(min_confidence=0.9).group(*arguments).num_instances == 2
+
+
+def test_every_thing_class_has_its_own_objects() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 0, 0, 10, 1, of=1)
+    square(semantic, instance, 0, 10, 10, 2, of=1)
+    square(semantic, instance, 20, 0, 10, 1, of=3)
+    square(semantic, instance, 40, 40, 10, 3, of=2)
+    truth = PanopticMap(semantic, np.where(semantic == 2, 0, instance))
+    found = Grouping().group(*outputs(semantic, instance, 4), (1, 3), Preparation((64, 64)), (64, 64))
+    assert same_objects(found, truth)
+    assert np.unique(found.instance[semantic == 3]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"bandwidth": 0.0}, "grouping.bandwidth"),
+        ({"bandwidth": float("nan")}, "grouping.bandwidth"),
+        ({"seed_bandwidth": 2.0}, "grouping.seed_bandwidth"),
+        ({"seed_bandwidth": 0.0}, "grouping.seed_bandwidth"),
+    ],
+)
+def test_wrong_settings(arguments: dict, key: str) -> None:
+    with pytest.raises(SettingsError, match=key):
+        Grouping(**arguments)

@@ -1,0 +1,125 @@
+"""Prediction with a network made up for the purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panembed.datasets.cvppp import LEAVES
+from panembed.errors import InputError
+from panembed.inference.grouping import Grouping
+from panembed.inference.predictor import PanopticModel
+from panembed.inference.preparation import Preparation
+from panembed.io.images import write_png
+from panembed.result import PanopticResult
+
+
+class BrightIsLeaf:
+    """Bright pixels are leaf; the embedding is 10 right of the middle and 0 left of it."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.shapes.append(images.shape)
+        assert images.dtype == np.float32
+        bright = images.mean(1, keepdims=True)
+        right = np.arange(images.shape[3]) >= images.shape[3] // 2
+        embedding = np.broadcast_to(10.0 * right, bright.shape)
+        return np.concatenate([-bright, bright], axis=1), embedding.astype(np.float32)
+
+
+def photo(height: int = 64, width: int = 96) -> np.ndarray:
+    """Two bright squares, left and right, on dark ground."""
+    image = np.full((height, width, 3), 20, np.uint8)
+    image[20:40, 10:30] = 220
+    image[10:30, width - 30 : width - 12] = 220
+    return image
+
+
+@pytest.fixture
+def model() -> PanopticModel:
+    return PanopticModel(BrightIsLeaf(), LEAVES, Preparation((64, 96)), Grouping(min_area=10))
+
+
+def test_an_array(model: PanopticModel) -> None:
+    image = photo()
+    before = image.copy()
+    result = model.predict(image)
+    assert result.counts() == {"leaf": 2}
+    assert np.array_equal(result.semantic == 1, image[..., 0] > 100)
+    assert len(np.unique(result.instance[20:40, 10:30])) == 1
+    assert model.backend.shapes == [(1, 3, 64, 96)]  # type: ignore[attr-defined]
+    assert result.image is image
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_path(model: PanopticModel, tmp_path: Path, as_text: bool) -> None:
+    path = tmp_path / "plant 7.png"
+    write_png(path, photo())
+    result = model.predict(str(path) if as_text else path)
+    assert result.name == "plant 7"
+    assert result.panoptic == model.segment(photo())
+    assert np.array_equal(result.image, photo())
+
+
+def test_the_result_has_the_images_size(model: PanopticModel) -> None:
+    image = photo(100, 150)
+    result = model.predict(image)
+    assert result.semantic.shape == (100, 150)
+    assert model.backend.shapes[-1] == (1, 3, 64, 96)  # type: ignore[attr-defined]
+    assert result.counts() == {"leaf": 2}
+    native = PanopticModel(BrightIsLeaf(), LEAVES, Preparation((64, 64), "native"))
+    assert np.array_equal(native.segment(image).semantic, (image[..., 0] > 100).astype(np.uint8))
+    assert native.backend.shapes == [(1, 3, 128, 160)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (64, 96, 4), (1, 64, 96, 3), (0, 5, 3)])
+def test_arrays_of_another_shape(model: PanopticModel, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="image: expected HxWx3 uint8 RGB"):
+        model.predict(np.zeros(shape, np.uint8))
+
+
+def test_arrays_of_another_type(model: PanopticModel) -> None:
+    with pytest.raises(ValueError, match="found float64"):
+        model.predict(photo() / 255)
+
+
+def test_a_file_that_is_not_there(model: PanopticModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.png"):
+        model.predict(tmp_path / "nothing.png")
+
+
+def test_a_broken_file_does_not_stop_the_others(model: PanopticModel, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in "abcde"]
+    for path in paths:
+        write_png(path, photo())
+    paths[1].write_bytes(paths[0].read_bytes()[:60])
+    paths[3].unlink()
+    results = dict(model.predict_files(iter(paths)))
+    assert list(results) == paths
+    for number in (1, 3):
+        assert isinstance(results[paths[number]], InputError)
+        assert paths[number].name in str(results[paths[number]])
+    for number in (0, 2, 4):
+        result = results[paths[number]]
+        assert isinstance(result, PanopticResult)
+        assert (result.name, result.counts()) == ("abcde"[number], {"leaf": 2})
+
+
+def test_no_files(model: PanopticModel) -> None:
+    assert list(model.predict_files([])) == []
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_broken_file(model: PanopticModel, tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", photo())
+
+    def broken(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise ZeroDivisionError
+
+    model.backend = broken
+    with pytest.raises(ZeroDivisionError):
+        list(model.predict_files([tmp_path / "a.png"]))

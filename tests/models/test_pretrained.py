@@ -1,0 +1,184 @@
+"""Model folders: what is saved is what predicts, and a damaged folder says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import panembed
+from panembed.build import network
+from panembed.config import Settings
+from panembed.datasets.cvppp import LEAVES
+from panembed.errors import ModelError
+from panembed.models.pretrained import ModelConfig, load_weights, read_config, save_model
+from panembed.models.torch_backend import TorchBackend
+
+SETTINGS = Settings.from_mapping(
+    {
+        "input": {"size": [64, 64], "fit": "native"},
+        "model": {"encoder": "tu-mobilenetv3_small_050", "decoder_channels": [16, 8, 8, 8, 8], "embedding_dim": 4},
+        "grouping": {"bandwidth": 1.25, "min_area": 7},
+    }
+)
+CONFIG = ModelConfig(
+    SETTINGS.model_dump(mode="json"),
+    LEAVES.to_list(),
+    {"train": ["a", "b"], "val": ["c"], "test": [], "seed": 0, "fractions": [0.6, 0.2, 0.2]},
+    {"epoch": 3, "val_pq": 0.5},
+)
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    made = network(SETTINGS, LEAVES, pretrained=False)
+    # Statistics of its own, as after training.
+    made.train()(torch.randn(2, 3, 64, 64))
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def written(net: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "model"
+    folder.mkdir()
+    save_model(folder, net, CONFIG)
+    return folder
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(written, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_a_loaded_model_gives_identical_outputs(net: nn.Module, written: Path, run: bool) -> None:
+    model = panembed.load(written.parent if run else written, device="cpu")
+    assert model.label_set == LEAVES
+    assert (model.preparation.size, model.preparation.fit) == ((64, 64), "native")
+    assert (model.grouping.bandwidth, model.grouping.min_area) == (1.25, 7)
+    images = np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32)
+    for ours, theirs in zip(model.backend(images), TorchBackend(net)(images)):
+        assert ours.dtype == np.float32
+        assert np.array_equal(ours, theirs)
+
+
+def test_prediction_leaves_the_mode_as_it_was(net: nn.Module) -> None:
+    backend = TorchBackend(net)
+    image = np.zeros((1, 3, 64, 64), np.float32)
+    evaluated = backend(image)
+    net.train()
+    try:
+        again = backend(image)
+        assert net.training
+    finally:
+        net.eval()
+    assert np.array_equal(evaluated[0], again[0])
+
+
+def test_config_survives(folder: Path) -> None:
+    assert read_config(folder) == CONFIG
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Things: leaf. Stuff: background." in card
+    assert "| val_pq | 0.5 |" in card
+
+
+def test_figures_that_are_not_there_do_not_stop_training(tmp_path: Path) -> None:
+    """PQ of stuff is NaN where the label set has none; JSON has no NaN."""
+    save_model(tmp_path, nn.Linear(2, 2), ModelConfig(CONFIG.settings, CONFIG.categories, CONFIG.split, {"a": np.nan}))
+    assert read_config(tmp_path).metrics == {"a": None}
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format(folder: Path, version: object) -> None:
+    data = json.loads((folder / "config.json").read_text())
+    data |= {"format": version, "panembed_version": "9.9"}
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelError, match=rf"model format {version!r} \(written by panembed 9\.9\), expected 1"):
+        panembed.load(folder)
+
+
+@pytest.mark.parametrize("key", ["settings", "categories", "split", "metrics"])
+def test_a_key_is_missing(folder: Path, key: str) -> None:
+    data = json.loads((folder / "config.json").read_text())
+    del data[key]
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelError, match=f"key '{key}' is missing"):
+        panembed.load(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("settings", {"modell": {}}), ("settings", 3), ("categories", [{"id": 1}])])
+def test_a_key_holds_something_else(folder: Path, key: str, value: object) -> None:
+    data = json.loads((folder / "config.json").read_text())
+    data[key] = value
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelError, match=r"another version|damaged"):
+        panembed.load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe", b"[1]"])
+def test_a_damaged_config(folder: Path, content: bytes) -> None:
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        panembed.load(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 1000, -1])
+def test_truncated_weights(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelError, match=r"model\.safetensors: damaged"):
+        panembed.load(folder)
+
+
+def test_missing_files(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no model\.safetensors there"):
+        panembed.load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match="neither a run folder nor a model folder"):
+        panembed.load(folder)
+    with pytest.raises(ModelError, match=r"no config\.json there"):
+        read_config(folder)
+
+
+def test_weights_of_another_network(folder: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="not of the network"):
+        panembed.load(folder)
+    save_file({"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="not of the network"):
+        load_weights(folder, nn.Linear(2, 2))
+
+
+def test_not_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file or folder"):
+        panembed.load(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="neither a run folder nor a model folder"):
+        panembed.load(tmp_path)
+    (tmp_path / "config.yaml").write_text("{}")
+    with pytest.raises(ModelError, match="no model yet"):
+        panembed.load(tmp_path)
+
+
+def test_a_failure_while_writing_leaves_the_old_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+    write = Path.write_bytes
+
+    def half(self: Path, data: bytes) -> None:
+        write(self, data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half)
+        with pytest.raises(KeyboardInterrupt):
+            save_model(folder, nn.Linear(9, 9), CONFIG)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]

@@ -1,0 +1,132 @@
+"""Figures are written, show something, and give found objects the colour of the true ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from panembed.datasets.cvppp import LEAVES
+from panembed.datasets.synthetic import rosette
+from panembed.errors import OutputError
+from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.report.figures import Comparison, comparison, loss_curves, match_colors
+
+TWO_THINGS = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def curve(epochs: int, *, validated: bool = True) -> list[dict[str, float | int]]:
+    rows: list[dict[str, float | int]] = []
+    for epoch in range(1, epochs + 1):
+        row: dict[str, float | int] = {"epoch": epoch}
+        row |= {f"train_{name}": 3.0 / epoch for name in ("loss", "semantic_loss", "instance_loss")}
+        if validated and epoch % 2 == 0:
+            row |= {f"val_{name}": 4.0 / epoch for name in ("loss", "semantic_loss", "instance_loss")}
+            row |= {"val_pq_things": 0.6, "val_pq_stuff": 0.99, "val_sbd": 0.7}
+        rows.append(row)
+    return rows
+
+
+def test_loss_curves_show_each_series(tmp_path: Path) -> None:
+    loss_curves(curve(10), tmp_path / "both.png")
+    loss_curves(curve(10, validated=False), tmp_path / "train.png")
+    both, train = read(tmp_path / "both.png"), read(tmp_path / "train.png")
+    blue, orange, green = (31, 119, 180), (255, 127, 14), (44, 160, 44)
+    for color, in_train in ((blue, True), (orange, True), (green, False)):
+        assert (both == color).all(2).sum() > 50
+        # The legend names the validation losses even before there are any.
+        assert ((train == color).all(2).sum() > 20) == in_train
+
+
+def test_loss_curves_of_a_csv_file(tmp_path: Path) -> None:
+    """Rows read from metrics.csv hold text, and empty text where there is no figure."""
+    rows = curve(6)
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    loss_curves(rows, tmp_path / "numbers.png")
+    loss_curves([{name: str(row.get(name, "")) for name in names} for row in rows], tmp_path / "text.png")
+    assert np.array_equal(read(tmp_path / "numbers.png"), read(tmp_path / "text.png"))
+
+
+@pytest.mark.parametrize("rows", [[], curve(1, validated=False)])
+def test_loss_curves_of_hardly_anything(tmp_path: Path, rows: list) -> None:
+    loss_curves(rows, tmp_path / "a.png")
+    assert read(tmp_path / "a.png").std() > 5
+
+
+def test_comparison_has_a_row_for_each_image(tmp_path: Path) -> None:
+    samples = [rosette(0, size=64), rosette(1, size=(48, 96))]
+    rows = [Comparison(s.id, s.image, s.truth, s.truth, "PQ 1.00") for s in samples]
+    comparison(rows[:1], LEAVES, tmp_path / "one.png")
+    comparison(iter(rows), LEAVES, tmp_path / "two.png")
+    one, two = read(tmp_path / "one.png"), read(tmp_path / "two.png")
+    assert one.std() > 20
+    assert two.shape[0] > one.shape[0] + 100
+    assert two.shape[1] == one.shape[1]
+
+
+def test_a_perfect_prediction_looks_like_the_truth(tmp_path: Path) -> None:
+    sample = rosette(3, size=64)
+    numbers = np.random.default_rng(0).permutation(np.arange(1, 100))
+    renamed = np.where(sample.truth.instance > 0, numbers[sample.truth.instance], 0)
+    prediction = PanopticMap(sample.truth.semantic, renamed)
+    comparison([Comparison("a", sample.image, sample.truth, prediction)], LEAVES, tmp_path / "renamed.png")
+    comparison([Comparison("a", sample.image, sample.truth, sample.truth)], LEAVES, tmp_path / "same.png")
+    assert np.array_equal(read(tmp_path / "renamed.png"), read(tmp_path / "same.png"))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="folder does not exist"):
+        loss_curves(curve(2), tmp_path / "missing" / "a.png")
+
+
+SHAPE = (6, 7)
+CLASSES = hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 1, 2, 255]))
+IDS = hnp.arrays(np.int32, SHAPE, elements=st.sampled_from([0, 1, 2, 3, 50]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(CLASSES, IDS, CLASSES, IDS)
+def test_match_colors_only_renames(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> None:
+    prediction, truth = PanopticMap(a, b), PanopticMap(c, d)
+    matched = match_colors(prediction, truth, TWO_THINGS)
+    assert np.array_equal(matched.semantic, prediction.semantic)
+    for thing in TWO_THINGS.things:
+        inside = prediction.semantic == thing
+        pairs = np.unique(np.stack([prediction.instance[inside], matched.instance[inside]]), axis=1)
+        # One to one, and 0 stays 0.
+        assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+        assert np.array_equal(pairs[0] == 0, pairs[1] == 0)
+        true = np.where(truth.semantic == thing, truth.instance, 0)
+        for name in pairs[1][pairs[1] > 0]:
+            overlaps = ((matched.instance == name) & inside & (true == name)).any()
+            assert overlaps or name not in true
+
+
+@settings(max_examples=40, deadline=None)
+@given(CLASSES, IDS, st.permutations([7, 8, 9, 10]))
+def test_match_colors_undoes_any_renaming(classes: np.ndarray, ids: np.ndarray, names: list[int]) -> None:
+    truth = PanopticMap(classes, np.where(np.isin(classes, TWO_THINGS.things), ids, 0))
+    lookup = np.zeros(51, dtype=np.int32)
+    lookup[[1, 2, 3, 50]] = names
+    renamed = PanopticMap(classes, lookup[truth.instance])
+    assert match_colors(renamed, truth, TWO_THINGS) == truth
+
+
+def test_match_colors_gives_the_larger_overlap_first() -> None:
+    truth = PanopticMap([[1] * 10], [[5] * 10])
+    prediction = PanopticMap([[1] * 10], [[1] * 4 + [2] * 6])
+    assert match_colors(prediction, truth, LEAVES).instance.tolist() == [[6] * 4 + [5] * 6]
+    nothing = PanopticMap([[0] * 10], [[0] * 10])
+    assert match_colors(prediction, nothing, LEAVES).num_instances == 2
+    assert match_colors(nothing, truth, LEAVES) == nothing

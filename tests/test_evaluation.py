@@ -1,0 +1,130 @@
+"""Scores of predictions that are right, wrong by a known amount, or of other classes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panembed.datasets.cvppp import LEAVES
+from panembed.datasets.synthetic import SyntheticDataset
+from panembed.errors import InputError
+from panembed.evaluation import Evaluation, evaluate_model
+from panembed.labels import Category, LabelSet, PanopticMap
+
+PLANTS = SyntheticDataset(3, seed=5, size=64)
+
+
+class Knows:
+    """A model that knows the truth by the picture, and forgets what `forget` says."""
+
+    def __init__(self, label_set: LabelSet = LEAVES, forget: int = 0) -> None:
+        self.label_set = label_set
+        self.forget = forget
+        self.known = {PLANTS.load(id).image.tobytes(): PLANTS.load(id).truth for id in PLANTS.ids}
+
+    def segment(self, image: np.ndarray) -> PanopticMap:
+        truth = self.known[image.tobytes()]
+        lost = (truth.instance > 0) & (truth.instance <= self.forget)
+        return PanopticMap(np.where(lost, 0, truth.semantic), np.where(lost, 0, truth.instance))
+
+
+def test_a_perfect_model_scores_1() -> None:
+    seen: dict[str, PanopticMap] = {}
+    metrics = evaluate_model(Knows(), PLANTS, PLANTS.ids, seen.__setitem__).metrics()
+    for part in ("all", "things", "stuff"):
+        assert metrics[part]["pq"] == metrics[part]["sq"] == metrics[part]["rq"] == 1.0
+    assert (metrics["sbd"], metrics["abs_dic"], metrics["images"]) == (1.0, 0.0, 3)
+    assert metrics["objects_predicted"] == metrics["objects_true"] > 10
+    assert list(seen) == PLANTS.ids
+    assert all(seen[id] == PLANTS.read_truth(id) for id in PLANTS.ids)
+
+
+def test_a_forgotten_leaf_costs_what_the_definition_says() -> None:
+    evaluation = evaluate_model(Knows(forget=1), PLANTS, PLANTS.ids)
+    metrics = evaluation.metrics()
+    true = sum(PLANTS.read_truth(id).num_instances for id in PLANTS.ids)
+    # All others are matched with IoU 1; each image lacks one.
+    assert metrics["things"]["pq"] == pytest.approx((true - 3) / (true - 3 / 2))
+    assert metrics["things"]["sq"] == pytest.approx(1.0)
+    assert metrics["abs_dic"] == 1.0
+    assert metrics["objects_true"] - metrics["objects_predicted"] == 3
+    by_image = {row["id"]: row["pq_things"] for row in evaluation.rows}
+    for id in PLANTS.ids:
+        leaves = PLANTS.read_truth(id).num_instances
+        assert by_image[id] == pytest.approx((leaves - 1) / (leaves - 0.5))
+    assert evaluation.ranked() == sorted(PLANTS.ids, key=by_image.__getitem__)
+
+
+def test_only_the_ids_asked_for() -> None:
+    evaluation = evaluate_model(Knows(), PLANTS, PLANTS.ids[1:2])
+    assert [row["id"] for row in evaluation.rows] == PLANTS.ids[1:2]
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [
+        [Category(0, "background", False)],
+        [Category(0, "background", False), Category(1, "nucleus", True)],
+        [Category(1, "leaf", True), Category(0, "background", False)],
+        [Category(0, "background", False), Category(1, "leaf", False)],
+    ],
+)
+def test_a_model_of_other_classes_is_refused(categories: list[Category]) -> None:
+    with pytest.raises(InputError, match=r"synthetic: the data has classes background.*leaf.*but the model"):
+        evaluate_model(Knows(LabelSet(categories)), PLANTS, PLANTS.ids)
+
+
+def test_other_ids_and_colors_do_not_matter() -> None:
+    label_set = LabelSet([Category(3, "background", False), Category(9, "leaf", True, (1, 2, 3))])
+    assert evaluate_model(Knows(label_set), PLANTS, PLANTS.ids).metrics()["all"]["pq"] == 1.0
+
+
+def test_files(tmp_path: Path) -> None:
+    evaluation = evaluate_model(Knows(forget=1), PLANTS, PLANTS.ids)
+    evaluation.write(tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(evaluation.metrics()))
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert next(iter(rows[0])) == "id"
+    assert [row["id"] for row in rows] == PLANTS.ids
+    assert [float(row["pq_things"]) for row in rows] == [row["pq_things"] for row in evaluation.rows]
+
+
+def test_leaf_measures_need_a_single_thing_class() -> None:
+    label_set = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
+    evaluation = Evaluation(label_set)
+    panoptic = PanopticMap([[0, 1, 2]], [[0, 1, 1]])
+    evaluation.add("a", panoptic, panoptic)
+    assert "sbd" not in evaluation.metrics()
+    assert evaluation.metrics()["all"]["pq"] == 1.0
+    assert evaluation.metrics()["objects_true"] == 2
+
+
+def test_images_without_things_come_last_and_crowds_are_no_objects(tmp_path: Path) -> None:
+    evaluation = Evaluation(LEAVES)
+    empty = PanopticMap(np.zeros((4, 4), int), np.zeros((4, 4), int))
+    half = PanopticMap(np.repeat([[0, 1]], 4, 0), np.repeat([[0, 1]], 4, 0))
+    crowd = PanopticMap(half.semantic, np.zeros((4, 2), int), [(1, 0)])
+    evaluation.add("empty", empty, empty)
+    evaluation.add("good", half, half)
+    evaluation.add("bad", PanopticMap(half.semantic * 0, half.instance * 0), half)
+    evaluation.add("crowd", PanopticMap(crowd.semantic * 0, crowd.instance), crowd)
+    assert evaluation.ranked()[:2] == ["bad", "good"]
+    assert [row["objects_true"] for row in evaluation.rows] == [0, 1, 1, 0]
+    evaluation.write(tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4
+
+
+def test_nothing_evaluated(tmp_path: Path) -> None:
+    Evaluation(LEAVES).write(tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 0
+
+
+def test_sizes_must_agree() -> None:
+    panoptic = PanopticMap([[0, 1]], [[0, 1]])
+    with pytest.raises(ValueError, match=r"\(1, 2\)|1x2"):
+        Evaluation(LEAVES).add("a", panoptic, PanopticMap([[0], [1]], [[0], [1]]))

@@ -1,0 +1,301 @@
+"""Augmentation: image and labels move as one, by as much as the settings say, the same for the same epoch and image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from panembed.datasets.sample import Sample
+from panembed.errors import InputError, SettingsError
+from panembed.inference.preparation import Preparation, resize_nearest
+from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
+from panembed.training.transforms import Augmentation, TrainingExample, TrainingSet, collate
+
+LABEL_SET = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
+STILL = Augmentation(rotation=0.0, horizontal_flip=False, scale=(1.0, 1.0))
+THESIS = Augmentation()
+
+
+class Fixed:
+    """A data set of given samples."""
+
+    def __init__(self, *samples: Sample) -> None:
+        self.label_set = LABEL_SET
+        self.root = Path("fixed")
+        self.samples = {sample.id: sample for sample in samples}
+        self.ids = list(self.samples)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image_path(self, id: str) -> Path:
+        return self.root / id
+
+    def read_image(self, id: str) -> np.ndarray:
+        return self.samples[id].image
+
+    def read_truth(self, id: str) -> PanopticMap:
+        return self.samples[id].truth
+
+    def load(self, id: str) -> Sample:
+        if id not in self.samples:
+            raise InputError(id)
+        return self.samples[id]
+
+
+def blocks(height: int = 96, width: int = 128, id: str = "a") -> Sample:
+    """Blocks of leaf, weed, soil, void and crowd; instance ids have gaps, and classes share them."""
+    rng = np.random.default_rng(0)
+    table = np.array([(0, 0), (1, 1), (1, 70), (2, 1), (2, 5), (1, 9), (255, 0), (2, 0)])
+    rows, columns = -(-height // 16), -(-width // 16)
+    which = np.concatenate([np.arange(8), rng.integers(0, 8, rows * columns - 8)])
+    which = np.kron(rng.permutation(which).reshape(rows, columns), np.ones((16, 16), int))[:height, :width]
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Sample(image, PanopticMap(table[which, 0], table[which, 1], [(1, 9), (2, 0)]), id)
+
+
+def as_tensors(sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image whose red is the label, which counts from 1, and green and blue are column and row."""
+    height, width = sample.size
+    labels = (sample.truth.semantic.astype(int) * 100 + sample.truth.instance) % 11 + 1
+    ys, xs = np.mgrid[:height, :width]
+    image = np.stack([20 * labels, xs, ys]).astype(np.float32)
+    return torch.from_numpy(image), torch.from_numpy(labels[None].astype(np.float32))
+
+
+AUGMENTATIONS = {
+    "still": STILL,
+    "rotation": Augmentation(horizontal_flip=False, scale=(1.0, 1.0)),
+    "flips": Augmentation(rotation=0.0, vertical_flip=True, scale=(1.0, 1.0)),
+    "stretch": Augmentation(rotation=0.0, horizontal_flip=False),
+    "thesis": THESIS,
+    "all": Augmentation(vertical_flip=True, scale=(0.7, 1.6)),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize(("size", "fit"), [((96, 128), "resize"), ((64, 64), "resize"), ((64, 64), "native")])
+def test_image_and_labels_move_together(name: str, size: tuple[int, int], fit: str) -> None:
+    preparation = Preparation(size, fit)  # type: ignore[arg-type]
+    image, labels = as_tensors(blocks())
+    compared = 0
+    for seed in range(4):
+        red, label = AUGMENTATIONS[name](image, labels, np.random.default_rng(seed), preparation)
+        assert red.shape == (3, *preparation.size)
+        assert label.shape == (1, *preparation.size)
+        label_hw = label[0].numpy()
+        assert np.isin(label_hw, [0, *labels.unique().numpy()]).all()
+        # Away from edges, where bilinear mixes nothing; beyond the window's rim there may be another block.
+        rim = {"size": 7, "mode": "constant", "cval": -1}
+        inside = (minimum_filter(label_hw, **rim) == maximum_filter(label_hw, **rim)) & (label_hw > 0)
+        assert np.allclose(red[0].numpy()[inside], 20 * label_hw[inside], atol=0.1)
+        compared += int(inside.sum())
+    assert compared > 100
+
+
+def test_nothing_to_change_changes_nothing() -> None:
+    image, labels = as_tensors(blocks())
+    changed, same = STILL(image, labels, np.random.default_rng(0), Preparation((96, 128)))
+    assert torch.allclose(changed, image, atol=1e-2)
+    assert torch.equal(same, labels)
+
+
+def jacobian(augmentation: Augmentation, preparation: Preparation, seed: int, size: tuple[int, int]) -> np.ndarray:
+    """Columns and rows of the source per column and row of the output, as green and blue tell; 2x2."""
+    image, labels = as_tensors(blocks(*size))
+    changed, label = augmentation(image, labels, np.random.default_rng(seed), preparation)
+    xy = changed[1:].numpy()
+    # Three pixels within the source, so that neither reflection nor the rim bends the slope.
+    inside = minimum_filter(label[0].numpy(), 7, mode="constant") > 0
+    assert inside.any()
+    along_y, along_x = np.gradient(xy, axis=(1, 2))
+    slopes = np.stack([along_x[:, inside], along_y[:, inside]], axis=1)
+    assert slopes.std(axis=2).max() < 1e-2  # one affine map
+    return slopes.mean(axis=2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_thesis_stretches_by_1_to_1_5(seed: int) -> None:
+    straight = jacobian(Augmentation(rotation=0.0, horizontal_flip=False), Preparation((96, 128)), seed, (96, 128))
+    assert np.allclose(straight, np.diag(np.diag(straight)), atol=1e-3)
+    stretch = 1 / np.diag(straight)
+    assert (stretch >= 1 - 1e-3).all()
+    assert (stretch <= 1.5 + 1e-3).all()
+    turned = jacobian(THESIS, Preparation((96, 128)), seed, (96, 128))
+    # A rotation (perhaps a mirror) of a stretch of each axis.
+    assert np.allclose(1 / np.linalg.norm(turned, axis=0), stretch, atol=1e-2)
+    assert abs(turned[:, 0] @ turned[:, 1]) < 1e-2
+
+
+def test_stretches_fill_their_range_and_differ_by_axis() -> None:
+    augmentation = Augmentation(rotation=0.0, horizontal_flip=False)
+    steps = [np.diag(jacobian(augmentation, Preparation((64, 64)), seed, (64, 64))) for seed in range(40)]
+    stretch = 1 / np.array(steps)
+    assert stretch.min() < 1.1
+    assert stretch.max() > 1.4
+    assert np.abs(stretch[:, 0] - stretch[:, 1]).max() > 0.2
+
+
+def test_angles_and_flips_fill_their_range() -> None:
+    turns = [jacobian(THESIS, Preparation((64, 64)), seed, (64, 64)) for seed in range(40)]
+    mirrored = sum(np.linalg.det(turn) < 0 for turn in turns)
+    assert 8 <= mirrored <= 32
+    angles = np.array([np.arctan2(turn[0, 1], turn[1, 1]) for turn in turns])
+    assert np.histogram(angles, bins=4, range=(-np.pi, np.pi))[0].min() >= 3
+    quarter = Augmentation(rotation=30.0, horizontal_flip=False)
+    for seed in range(10):
+        turn = jacobian(quarter, Preparation((64, 64)), seed, (64, 64))
+        assert 0 - 1e-3 <= np.arctan2(-turn[0, 1], turn[1, 1]) <= np.pi / 6 + 1e-3
+
+
+@pytest.mark.parametrize("size", [(96, 128), (200, 64)])
+def test_native_keeps_the_scale(size: tuple[int, int]) -> None:
+    unscaled = Augmentation(scale=(1.0, 1.0))
+    for seed in range(4):
+        turn = jacobian(unscaled, Preparation((64, 64), "native"), seed, size)
+        assert np.allclose(turn.T @ turn, np.eye(2), atol=1e-2)
+
+
+def test_a_stretched_window_lies_within_the_image() -> None:
+    image, labels = as_tensors(blocks())
+    for seed in range(10):
+        augmentation = Augmentation(rotation=0.0, vertical_flip=True)
+        for preparation in (Preparation((96, 128)), Preparation((64, 64), "native")):
+            _, label = augmentation(image, labels, np.random.default_rng(seed), preparation)
+            assert (label > 0).all()
+
+
+def test_color_jitter_leaves_labels_and_places() -> None:
+    image, labels = as_tensors(blocks())
+    jitter = Augmentation(color_jitter=0.3)
+    plain, where = THESIS(image, labels, np.random.default_rng(3), Preparation((64, 64)))
+    changed, there = jitter(image, labels, np.random.default_rng(3), Preparation((64, 64)))
+    assert torch.equal(where, there)
+    assert not torch.allclose(plain, changed, atol=1)
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert not torch.equal(changed, jitter(image, labels, np.random.default_rng(4), Preparation((64, 64)))[0])
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0)])
+def test_scales_that_make_no_sense(scale: tuple[float, float]) -> None:
+    with pytest.raises(SettingsError, match=r"augmentation\.scale"):
+        Augmentation(scale=scale)
+
+
+def training_set(augmentation: Augmentation | None = THESIS, **arguments: object) -> TrainingSet:
+    data = Fixed(blocks(), blocks(100, 70, "b"))
+    preparation = arguments.pop("preparation", Preparation((64, 96)))
+    return TrainingSet(data, ("a", "b"), preparation, augmentation, **arguments)  # type: ignore[arg-type]
+
+
+def equal(a: TrainingExample, b: TrainingExample) -> bool:
+    return all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("image", "semantic", "instance"))
+
+
+def test_examples_follow_from_seed_epoch_and_index() -> None:
+    first, second = training_set(seed=5), training_set(seed=5)
+    expected = first[3, 1]
+    second[0, 0], second[7, 1]
+    assert equal(second[3, 1], expected)
+    assert equal(first[3, 1], expected)
+    assert not equal(first[4, 1], expected)
+    assert not equal(training_set(seed=6)[3, 1], expected)
+    twins = TrainingSet(Fixed(blocks(), blocks(id="b")), ("a", "b"), Preparation((64, 64)), THESIS)
+    assert not equal(twins[0, 0], twins[0, 1])
+
+
+@pytest.mark.parametrize("fit", ["resize", "native"])
+def test_labels_of_an_example(fit: str) -> None:
+    examples = training_set(AUGMENTATIONS["all"], preparation=Preparation((64, 96), fit))
+    for epoch in range(6):
+        example = examples[epoch, 0]
+        assert example.image.shape == (3, 64, 96)
+        assert (example.image.dtype, example.semantic.dtype, example.instance.dtype) == (
+            torch.float32,
+            torch.int64,
+            torch.int32,
+        )
+        semantic, instance = example.semantic.numpy(), example.instance.numpy()
+        assert np.isin(semantic, [0, 1, 2, IGNORE]).all()
+        # Four objects that are no crowds: leaf 1 and 70, weed 1 and 5.
+        assert np.isin(instance, range(5)).all()
+        assert not instance[np.isin(semantic, [0, IGNORE])].any()
+        pairs = np.unique(np.stack([instance, semantic]).reshape(2, -1)[:, instance.ravel() > 0], axis=1)
+        assert [(1, 1), (2, 1), (3, 2), (4, 2)][: pairs.shape[1]] == list(zip(*pairs.tolist())) or pairs.shape[1] < 4
+        assert len(np.unique(pairs[0])) == pairs.shape[1]
+        assert abs(float(example.image.mean())) < 1e-3
+
+
+@pytest.mark.parametrize("fit", ["resize", "native"])
+def test_what_lies_outside_the_image_is_ignored(fit: str) -> None:
+    data = Fixed(
+        Sample(np.full((64, 64, 3), 9, np.uint8), PanopticMap(np.ones((64, 64), int), np.ones((64, 64), int)), "a")
+    )
+    size = (96, 96) if fit == "native" else (64, 64)
+    examples = TrainingSet(data, ("a",), Preparation(size, fit), Augmentation(scale=(1.0, 1.0)))
+    outside = 0
+    for epoch in range(8):
+        example = examples[epoch, 0]
+        assert torch.equal(example.semantic == IGNORE, example.instance == 0)
+        assert torch.equal(example.semantic == 1, example.instance == 1)
+        assert example.image.isfinite().all()
+        outside += int((example.semantic == IGNORE).sum())
+    assert outside > 100
+    if fit == "native":
+        assert outside >= 8 * (96 * 96 - 64 * 64) * 0.95
+
+
+def test_a_crowd_has_a_class_but_is_no_object() -> None:
+    sample = blocks()
+    example = TrainingSet(Fixed(sample), ("a",), Preparation((96, 128)), None)[0, 0]
+    truth = sample.truth
+    assert np.array_equal(example.semantic.numpy(), truth.semantic)
+    crowd = ((truth.semantic == 1) & (truth.instance == 9)) | ((truth.semantic == 2) & (truth.instance == 0))
+    assert crowd.any()
+    assert not example.instance.numpy()[crowd].any()
+    objects = (truth.instance > 0) & ~crowd
+    assert np.array_equal(example.instance.numpy() > 0, objects)
+    for number, (category, instance) in enumerate([(1, 1), (1, 70), (2, 1), (2, 5)], start=1):
+        same = (truth.semantic == category) & (truth.instance == instance)
+        assert np.array_equal(example.instance.numpy() == number, same)
+
+
+@pytest.mark.parametrize("fit", ["resize", "native"])
+def test_without_augmentation_it_is_what_prediction_sees(fit: str) -> None:
+    preparation = Preparation((64, 96), fit)
+    examples = training_set(None, preparation=preparation, source_scale=2.0)
+    assert len(examples) == 2
+    for index, sample in enumerate((blocks(), blocks(100, 70, "b"))):
+        example = examples[index + 5, index]
+        expected = preparation.prepare(sample.image)
+        assert np.array_equal(example.image.numpy(), expected)
+        semantic, (height, width) = example.semantic.numpy(), sample.size
+        if fit == "resize":
+            assert np.array_equal(semantic, resize_nearest(sample.truth.semantic.astype(np.int64), (64, 96)))
+        else:
+            assert np.array_equal(semantic[:height, :width], sample.truth.semantic)
+            semantic[:height, :width] = IGNORE
+            assert (semantic == IGNORE).all()
+        assert example.instance.shape == example.semantic.shape == expected.shape[1:]
+
+
+def test_source_scale_keeps_more_pixels() -> None:
+    sharp = training_set(STILL, source_scale=1.5)
+    plain = training_set(STILL)
+    agree = (sharp[0, 0].semantic == plain[0, 0].semantic).float().mean()
+    assert agree > 0.9
+    assert not torch.equal(sharp[0, 0].image, plain[0, 0].image)
+
+
+def test_a_batch() -> None:
+    examples = training_set()
+    batch = collate([examples[0, 0], examples[0, 1]])
+    assert batch.image.shape == (2, 3, 64, 96)
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert batch.semantic.shape == batch.instance.shape == (2, 64, 96)
+    assert torch.equal(batch.instance[1], examples[0, 1].instance)
