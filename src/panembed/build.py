@@ -17,7 +17,7 @@ import numpy as np
 import panembed
 from panembed.config import GroupingSettings, InputSettings, Settings
 from panembed.datasets.sample import Dataset
-from panembed.datasets.splits import PARTS, SPLIT_FILE, Split, make_split
+from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
 from panembed.evaluation import Evaluation
 from panembed.inference.grouping import Grouping
@@ -125,12 +125,14 @@ def computes_bfloat16(chosen: torch.device) -> bool:
 
 
 def split_for_training(dataset: Dataset, settings: Settings) -> Split:
-    """The data folder's own split, or a seeded one where it has none."""
+    """The data folder's own split, else the one that its kind of data is reported for, else a seeded draw."""
     path = dataset.root / SPLIT_FILE
     if path.exists():
         split = Split.read(path)
         split.check(dataset.ids)
         return split
+    if isinstance(dataset, HasOfficialSplit):
+        return dataset.official_split(settings.split.seed)
     return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
 
 

@@ -422,7 +422,7 @@ def test_output_that_not_even_root_may_make(cli, tiny_model, tiny_data):
 
 @pytest.mark.slow
 def test_disk_full_while_predicting(cli, tiny_model, tiny_data, tmp_path):
-    with files_up_to(200):
+    with files_up_to(60):
         outcome = cli("predict", "-m", tiny_model, tiny_data / "images/plant0000.png", "-o", tmp_path / "p")
     assert outcome.code == 1
     assert "can't be written" in outcome.sentence()

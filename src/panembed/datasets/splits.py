@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from panembed.errors import InputError, SettingsError
 from panembed.io.atomic import write_json
@@ -124,6 +124,20 @@ class Split:
             raise InputError(f"{path}: fractions is {fractions!r}; expected three numbers")
         train, val, test = (float(fraction) for fraction in fractions)
         return cls(**parts, seed=seed, fractions=(train, val, test))
+
+
+@runtime_checkable
+class HasOfficialSplit(Protocol):
+    """A data set with a split of its own that published results are reported for, such as Cityscapes.
+
+    >>> from panembed.datasets.synthetic import SyntheticDataset
+    >>> isinstance(SyntheticDataset(2), HasOfficialSplit)
+    False
+    """
+
+    def official_split(self, seed: int = 0) -> Split:
+        """That split; what it leaves open is drawn by the seed."""
+        ...
 
 
 def _ids(path: Path, name: str, value: Any) -> tuple[str, ...]:
