@@ -97,7 +97,7 @@ def run(images: Path) -> Section:
                 f"{ratios[k][1]:.0f}",
             ]
         )
-    tensor = BATCH * DIMS * SIZE * SIZE * 4
+    tensor = BATCH * DIMS * 1024 * 1024 * 4
     extra = int(
         subprocess.run([sys.executable, "-m", "benchmarks.loss"], capture_output=True, text=True, check=True).stdout
     )
@@ -134,8 +134,11 @@ def _growth(path: Path) -> None:
 
 
 def _extra_memory() -> int:
-    """Bytes by which the process's peak grows from before the loss to after its backward pass."""
-    x, ids = case(20)
+    """Bytes by which the process's peak grows from before the loss to after its backward pass, for a 256 MiB tensor.
+
+    So large a one that what the process held before doesn't hide the growth.
+    """
+    x, ids = case(20, 1024)
     warm, warm_ids = case(2, 32)
     discriminative_loss(warm, warm_ids).backward()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -84,6 +84,19 @@ def network(settings: Settings, label_set: LabelSet, *, pretrained: bool) -> Pan
     return net
 
 
+def check(settings: Settings, label_set: LabelSet) -> None:
+    """Build what the settings ask for, with random weights, and throw it away.
+
+    Raises:
+        SettingsError: they don't go together.
+        MissingExtraError: PyTorch is not installed.
+    """
+    require_torch()
+    preparation(settings.input)
+    grouping(settings.grouping)
+    network(settings, label_set, pretrained=False)
+
+
 def loss(settings: Settings, label_set: LabelSet) -> PanopticLoss:
     """Both losses."""
     from panembed.losses.panoptic import PanopticLoss
@@ -199,8 +212,10 @@ def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel
     try:
         settings = Settings.from_mapping(config.settings, f"{folder}/config.json")
         label_set = LabelSet.from_list(config.categories)
-    except SettingsError as error:
-        raise ModelError(f"{error}; the model was written by another version of panembed, use that one") from error
+    except (SettingsError, TypeError) as error:
+        raise ModelError(
+            f"{folder}/config.json: {error}; the model was written by another version of panembed, use that one"
+        ) from error
     net = network(settings, label_set, pretrained=False)
     load_weights(folder, net)
     chosen = globals()["device"](device)

@@ -190,6 +190,10 @@ class Settings(_Section):
                 f"loss.gamma {self.loss.gamma} draws means to the origin, but model.anchor_tau spreads them over "
                 "the image; add --set loss.gamma=0"
             )
+        if self.augmentation.source_scale > 1 and self.input.fit == "native":
+            said.append(
+                "augmentation.source_scale has no effect with input.fit native, which keeps the images' own scale"
+            )
         return said
 
     def to_yaml(self) -> str:

@@ -93,7 +93,7 @@ class PanopticResult:
     def instance_ids(self) -> NDArray[np.int32]:
         """HxW ids that are unique over all classes, 0 for everything that isn't an object.
 
-        They count from 1 in order of class and instance, as `measure`'s column instance_id does.
+        They count from 1 in order of class and instance, as the column instance_id of objects.csv does.
         """
         segment_map, segments = self.panoptic.segments(self.label_set)
         lookup = np.zeros(len(segments) + 1, dtype=np.int32)

@@ -69,7 +69,10 @@ def train(
     trainer = build.trainer(
         settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
     )
-    if not resume:
+    if resume:
+        for leftover in (run / "checkpoints").glob(".last.*.pt"):
+            leftover.unlink()  # of a process that was killed while it wrote
+    else:
         for stale in ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json"):
             (run / stale).unlink(missing_ok=True)
         write_text(run / "config.yaml", settings.to_yaml())

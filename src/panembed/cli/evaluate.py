@@ -172,4 +172,4 @@ def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[
 
 def _caption(row: dict[str, Any]) -> str:
     quality = "-" if row["pq_things"] is None else f"{100 * row['pq_things']:.0f}"
-    return f"things PQ {quality}, {row['objects_predicted']} of {row['objects_true']} objects"
+    return f"things PQ {quality}, {row['objects_true']} objects, {row['objects_predicted']} found"

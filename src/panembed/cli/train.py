@@ -23,7 +23,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the output folder")] = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="check settings and data, print them, train nothing")
+        bool, typer.Option("--dry-run", help="build all but read no image, print the settings, train nothing")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
 ) -> None:
@@ -49,6 +49,7 @@ def train(
     dataset = open_data(data, format, labels)
     if dry_run:
         split = build.split_for_training(dataset, settings)
+        build.check(settings, dataset.label_set)
         typer.echo(settings.to_yaml(), nl=False)
         messages().print(
             f"{len(split.train)} training, {len(split.val)} validation and {len(split.test)} test images, "

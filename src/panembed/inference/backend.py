@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 class Backend(Protocol):
     """A network ready to be called; PyTorch's is `panembed.models.torch_backend.TorchBackend`."""
 
+    @property
+    def num_workers(self) -> int:
+        """How many threads should call it at the same time for the most images a second."""
+        ...
+
+    def start_worker(self) -> None:
+        """Called first in each of those threads."""
+        ...
+
     def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run the network.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from panembed.errors import PanembedError
 from panembed.inference.backend import Backend
@@ -70,22 +73,25 @@ class PanopticModel:
         return self.grouping.group(scores, embeddings, self.label_set.things, self.preparation, shape)
 
     def predict_files(self, paths: Iterable[Path]) -> Iterator[tuple[Path, PanopticResult | PanembedError]]:
-        """Segment files in turn, reading the next while the network works on this one.
+        """Segment files, several at a time where that is faster; results come in the order of the paths.
 
         A file that can't be read gives its error instead of a result, and the rest go on.
         """
-        paths = list(paths)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
-            coming = reader.submit(read_image, paths[0]) if paths else None
-            for number, path in enumerate(paths):
-                assert coming is not None  # one is always under way while paths are left
-                current = coming
-                if number + 1 < len(paths):
-                    coming = reader.submit(read_image, paths[number + 1])
-                try:
-                    image = current.result()
-                    result = PanopticResult(self.segment(image), self.label_set, image, path.stem)
-                except PanembedError as error:
-                    yield path, error
-                else:
-                    yield path, result
+        workers = self.backend.num_workers
+        waiting: deque[tuple[Path, Future[PanopticResult]]] = deque()
+        # Side by side, threads that each use every core for their matrix products would wait for one another.
+        limits = threadpool_limits(1, user_api="blas") if workers > 1 else nullcontext()
+        with limits, ThreadPoolExecutor(workers, "predict", initializer=self.backend.start_worker) as pool:
+            for path in paths:
+                waiting.append((path, pool.submit(self.predict, path)))
+                if len(waiting) > workers + 1:
+                    yield _outcome(*waiting.popleft())
+            while waiting:
+                yield _outcome(*waiting.popleft())
+
+
+def _outcome(path: Path, prediction: Future[PanopticResult]) -> tuple[Path, PanopticResult | PanembedError]:
+    try:
+        return path, prediction.result()
+    except PanembedError as error:
+        return path, error

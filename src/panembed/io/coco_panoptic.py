@@ -18,6 +18,7 @@ from PIL import Image
 
 from panembed.errors import InputError, OutputError
 from panembed.io.atomic import atomic_path, write_json
+from panembed.io.images import PNG_EFFORT
 from panembed.labels import IGNORE, LabelSet, PanopticMap
 
 MAX_SEGMENT_ID = 256**3 - 1
@@ -222,7 +223,7 @@ class CocoPanopticWriter:
         path = self.folder / "panoptic" / name
         _make_folder(path.parent)
         with atomic_path(path) as temporary:
-            Image.fromarray(rgb).save(temporary, format="PNG")
+            Image.fromarray(rgb).save(temporary, format="PNG", compress_level=PNG_EFFORT)
         height, width = panoptic.shape
         self._images[image_id] = {"id": image_id, "file_name": file_name, "width": width, "height": height}
         self._annotations[str(name)] = entry

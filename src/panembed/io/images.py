@@ -28,6 +28,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 2**28
 """Default limit of width * height: 268 megapixels, 0.8 GB as RGB. Above every camera, below most computers' memory."""
 
+PNG_EFFORT = 1
+"""zlib's level, 0..9, for PNGs: several times faster than the usual 6, for files a little larger."""
+
 _KINDS = "PNG, JPEG, BMP or TIFF"
 
 
@@ -310,7 +313,7 @@ def write_png(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
         raise ValueError(f"expected HxW uint8 or uint16 or HxWx3 uint8, found {array.dtype} {array.shape}")
     image = Image.fromarray(np.ascontiguousarray(array))
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", compress_level=PNG_EFFORT)
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -36,7 +36,7 @@ def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
 def overlay(
     image: NDArray[np.uint8], panoptic: PanopticMap, label_set: LabelSet, *, opacity: float = 0.5
 ) -> NDArray[np.uint8]:
-    """Lay the objects' colours and white outlines over the image; stuff only tints it where it isn't class 0.
+    """Lay the objects' colours and white outlines over the image; stuff tints it if there are several such classes.
 
     Args:
         image: HxWx3 uint8.

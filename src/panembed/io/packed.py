@@ -15,7 +15,7 @@ from PIL import Image
 from panembed.errors import OutputError
 from panembed.io.atomic import atomic_path
 from panembed.io.coco_panoptic import encode_ids
-from panembed.io.images import write_png
+from panembed.io.images import PNG_EFFORT, write_png
 from panembed.io.label_images import write_instances
 from panembed.labels import IGNORE, LabelSet, PanopticMap, distinct_color, pack
 
@@ -211,4 +211,4 @@ def write_leaf_labels(path: str | os.PathLike[str], panoptic: PanopticMap, label
     palette = [0, 0, 0] + [channel for index in range(_PALETTE_COLORS) for channel in distinct_color(index)]
     image.putpalette(palette)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", compress_level=PNG_EFFORT)

@@ -12,25 +12,30 @@ class TorchBackend:
     """Calls a network in inference mode.
 
     Args:
-        network: Bx3xHxW -> (class scores, embeddings), such as `PanopticNet`; moved to `device`, and to channels-last
-            memory, in which convolutions on CPUs and recent GPUs are faster.
+        network: Bx3xHxW -> (class scores, embeddings), such as `PanopticNet`. It is set to evaluation mode, moved to
+            `device`, and to channels-last memory, in which convolutions on CPUs and recent GPUs are faster.
         device: such as "cpu" or "cuda".
         bfloat16: autocast to bfloat16; pays on GPUs and on CPUs that compute in it.
     """
 
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu", *, bfloat16: bool = False) -> None:
         self.device = torch.device(device)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bfloat16 = bfloat16
+
+    @property
+    def num_workers(self) -> int:
+        """On a CPU one per thread that PyTorch may use: whole images side by side wait less than parts of one image."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
+
+    def start_worker(self) -> None:
+        """See `panembed.inference.backend.Backend`."""
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # of this thread only
 
     def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `panembed.inference.backend.Backend`."""
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-                scores, embeddings = self.network(batch)
-        finally:
-            self.network.train(was_training)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+            scores, embeddings = self.network(batch)
         return scores.float().cpu().numpy(), embeddings.float().cpu().numpy()
