@@ -10,7 +10,7 @@ Shape suffixes: N labelled pixels of the batch, E embedding dimensions, K object
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from panembed.labels import IGNORE
 
 _MAX_KEY_TABLE = 1 << 25
 """Largest table of (image, class, id) combinations that is cheaper than sorting."""
+
+_CHUNK_BYTES = 1 << 20
+"""Embeddings worked on at a time on a CPU."""
 
 
 def discriminative_loss(
@@ -175,15 +178,20 @@ class _DiscriminativeLoss(torch.autograd.Function):
             weight_k = 1.0 / (num_rivals_k.to(work) * batch)
 
             # Pull.
-            gradient_ne = x_ne - mu_ke.index_select(0, group)
-            distance_n = torch.linalg.vector_norm(gradient_ne, dim=1)
-            excess_n = (distance_n - delta_var).clamp_min_(0)
-            pull_k = x_ne.new_zeros(num_groups).index_add_(0, group, excess_n.square()) / count_k
-            loss = alpha * (weight_k * pull_k).sum()
+            gradient_ne = torch.empty_like(x_ne)
+            pull_k, drift_ke = x_ne.new_zeros(num_groups), torch.zeros_like(mu_ke)
             scale_k = 2.0 * alpha * weight_k / count_k
-            excess_n.div_(distance_n.clamp_min_(torch.finfo(work).tiny)).mul_(scale_k.index_select(0, group))
-            gradient_ne.mul_(excess_n[:, None])
-            mean_gradient_ke = -torch.zeros_like(mu_ke).index_add_(0, group, gradient_ne)
+            for start, stop in _chunks(x_ne):
+                group_c, offset_ce = group[start:stop], gradient_ne[start:stop]
+                torch.sub(x_ne[start:stop], mu_ke.index_select(0, group_c), out=offset_ce)
+                distance_c = torch.linalg.vector_norm(offset_ce, dim=1)
+                excess_c = (distance_c - delta_var).clamp_min_(0)
+                pull_k.index_add_(0, group_c, excess_c.square())
+                excess_c.div_(distance_c.clamp_min_(torch.finfo(work).tiny)).mul_(scale_k.index_select(0, group_c))
+                offset_ce.mul_(excess_c[:, None])
+                drift_ke.index_add_(0, group_c, offset_ce)
+            loss = alpha * (weight_k * pull_k / count_k).sum()
+            mean_gradient_ke = -drift_ke
 
             # Push.
             if beta and num_groups > 1:
@@ -203,7 +211,9 @@ class _DiscriminativeLoss(torch.autograd.Function):
                 loss = loss + gamma * (weight_k * norm_k).sum()
                 mean_gradient_ke += mu_ke * (gamma * weight_k / norm_k.clamp_min(torch.finfo(work).tiny))[:, None]
 
-            gradient_ne += (mean_gradient_ke / count_k[:, None]).index_select(0, group)
+            mean_gradient_ke /= count_k[:, None]
+            for start, stop in _chunks(gradient_ne):
+                gradient_ne[start:stop] += mean_gradient_ke.index_select(0, group[start:stop])
             ctx.save_for_backward(gradient_ne, *(() if pixel is None else (pixel,)))
             ctx.shape = embeddings.shape
             ctx.dtype = embeddings.dtype
@@ -216,8 +226,17 @@ class _DiscriminativeLoss(torch.autograd.Function):
         if not ctx.saved_tensors:
             return grad_output.new_zeros(()).expand(ctx.shape), *(None,) * 9
         gradient_ne, *rest = ctx.saved_tensors
-        gradient_pe = gradient_ne * grad_output
+        # Most often the loss is summed as it is, and its gradient needs no scaling.
+        is_one = grad_output.device.type == "cpu" and grad_output.item() == 1.0
+        gradient_pe = gradient_ne if is_one else gradient_ne * grad_output
         if rest:
             gradient_pe = gradient_ne.new_zeros(batch * height * width, num_dims).index_copy_(0, rest[0], gradient_pe)
         gradient = gradient_pe.to(ctx.dtype).view(batch, height, width, num_dims).permute(0, 3, 1, 2)
         return gradient, *(None,) * 9
+
+
+def _chunks(x_ne: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of rows: on a CPU small enough to stay in cache from one operation to the next, else all at once."""
+    rows = max(1, _CHUNK_BYTES // (x_ne.shape[1] * x_ne.element_size())) if x_ne.device.type == "cpu" else len(x_ne)
+    for start in range(0, len(x_ne), rows):
+        yield start, min(start + rows, len(x_ne))
