@@ -19,8 +19,13 @@ from panembed.result import PanopticResult
 class BrightIsLeaf:
     """Bright pixels are leaf; the embedding is 10 right of the middle and 0 left of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_workers: int = 2) -> None:
         self.shapes: list[tuple[int, ...]] = []
+        self.num_workers = num_workers
+        self.started = 0
+
+    def start_worker(self) -> None:
+        self.started += 1
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.shapes.append(images.shape)
@@ -110,6 +115,19 @@ def test_a_broken_file_does_not_stop_the_others(model: PanopticModel, tmp_path: 
         assert (result.name, result.counts()) == ("abcde"[number], {"leaf": 2})
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_order_whatever_the_number_of_workers(tmp_path: Path, workers: int) -> None:
+    backend = BrightIsLeaf(workers)
+    model = PanopticModel(backend, LEAVES, Preparation((64, 96)), Grouping(min_area=10))
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    for number, path in enumerate(paths):
+        write_png(path, photo(width=90 + number))
+    found = list(model.predict_files(paths))
+    assert [path for path, _ in found] == paths
+    assert [result.panoptic.shape[1] for _, result in found] == list(range(90, 99))  # type: ignore[union-attr]
+    assert 1 <= backend.started <= workers
+
+
 def test_no_files(model: PanopticModel) -> None:
     assert list(model.predict_files([])) == []
 
@@ -117,9 +135,10 @@ def test_no_files(model: PanopticModel) -> None:
 def test_a_fault_of_the_program_is_not_taken_for_a_broken_file(model: PanopticModel, tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", photo())
 
-    def broken(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise ZeroDivisionError
+    class Broken(BrightIsLeaf):
+        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            raise ZeroDivisionError
 
-    model.backend = broken
+    model.backend = Broken()
     with pytest.raises(ZeroDivisionError):
         list(model.predict_files([tmp_path / "a.png"]))

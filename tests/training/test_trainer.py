@@ -107,10 +107,12 @@ def test_early_stopping_and_best_weights(tmp_path, monitor):
     assert kept == []
 
 
-def test_a_figure_that_is_not_a_number_is_never_best(tmp_path):
-    trainer, kept = make(tmp_path, epochs=3, validate=scripted([math.nan, 2.0, math.nan]))
+def test_a_figure_that_is_not_a_number_never_replaces_one(tmp_path):
+    """Before there is any figure the newest weights are kept: a run must not end without a model."""
+    trainer, kept = make(tmp_path, epochs=4, validate=scripted([math.nan, math.nan, 2.0, math.nan]))
     trainer.fit()
-    assert [row["epoch"] for _, row in kept] == [2]
+    assert [row["epoch"] for _, row in kept] == [1, 2, 3]
+    assert trainer.stopping.best_epoch == 2
 
 
 def test_validates_every_second_epoch_and_the_last(tmp_path):

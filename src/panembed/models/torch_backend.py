@@ -35,6 +35,8 @@ class TorchBackend:
 
     def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `panembed.inference.backend.Backend`."""
+        if self.network.training:
+            self.network.eval()
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
             scores, embeddings = self.network(batch)
