@@ -24,7 +24,7 @@ test: setup lint  ## everything that must pass
 	$(BIN)/python -m pytest
 
 quick: setup  ## the core of the tests, for the inner loop
-	$(BIN)/python -m pytest -m 'not slow and not data'
+	$(BIN)/python -m pytest tests -m 'not slow and not data'
 
 bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MODEL=runs/leaf adds what needs a trained model
 	$(BIN)/python -m benchmarks $(if $(MODEL),--model $(MODEL))

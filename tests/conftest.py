@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before anything imports PyTorch: two processes on two cores are slower with four threads than with two.
@@ -23,6 +24,11 @@ TINY = {
     "training": {"epochs": 2, "batch_size": 2, "num_workers": 0, "precision": "float32"},
     "grouping": {"min_area": 5, "bandwidth": 1.5},
 }
+
+# Hypothesis looks for new cases on a developer's machine, and for the same ones where a build must be repeatable.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @dataclass

@@ -19,6 +19,8 @@ from panembed.training.transforms import Augmentation, TrainingSet
 
 SIZE = (64, 64)
 
+pytestmark = pytest.mark.slow  # each trains a small network
+
 
 class Plants(SyntheticDataset):
     """Made-up plants; those named in `bare` have no leaf labelled, and those in `void` no label at all."""
