@@ -144,7 +144,7 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
         split = Split.read(path)
         split.check(dataset.ids)
         return split
-    if isinstance(dataset, HasOfficialSplit):
+    if settings.split.official and isinstance(dataset, HasOfficialSplit):
         return dataset.official_split(settings.split.seed)
     return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
 
@@ -330,8 +330,11 @@ class Validation:
         self.objective, self.device = objective, chosen
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
-        """Score a network."""
+        """Score a network; no figures where there are no validation images."""
         import torch
+
+        if not self.truths:
+            return {}
 
         net.eval()
         evaluation = Evaluation(self.label_set)
@@ -352,7 +355,7 @@ class Validation:
                 truth.shape,
             )
             evaluation.add(str(index), prediction, truth)
-        means = sums / max(1, len(self.truths))
+        means = sums / len(self.truths)
         figures = {"val_loss": means[0], "val_semantic_loss": means[1], "val_instance_loss": means[2]}
         quality = evaluation.quality_result()
         for name, score in (

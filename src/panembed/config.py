@@ -103,6 +103,7 @@ class SplitSettings(_Section):
 
     fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="training, validation, test")
     seed: int = Field(0, ge=0)
+    official: bool = Field(True, description="where a kind of data has a split that results are published for, take it")
 
 
 class Settings(_Section):

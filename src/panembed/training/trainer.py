@@ -215,8 +215,8 @@ class Trainer:
         }
         if (self.epoch + 1) % self.validate_every == 0 or self.epoch + 1 == self.epochs:
             row.update(self.validate(self.best_network))
-            # Where the figure can't be told, say without objects, the newest weights are better than none.
-            if self.stopping.update(row[self.monitor], self.epoch) or self.stopping.best is None:
+            # Where the figure can't be told, say without validation images, the newest weights are better than none.
+            if self.stopping.update(row.get(self.monitor, float("nan")), self.epoch) or self.stopping.best is None:
                 self.save_best(self.best_network, row)
         row["seconds"] = round(seconds, 2)
         self.log.add(row)
