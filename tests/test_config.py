@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panembed import build
 from panembed.config import Settings, preset_names, preset_text
+from panembed.datasets.cvppp import LEAVES
 from panembed.errors import SettingsError
 
 
@@ -19,11 +21,15 @@ def test_every_preset_loads_and_survives_yaml(name: str, tmp_path: Path) -> None
     (tmp_path / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
     assert Settings.load(config=tmp_path / "config.yaml") == settings
     # What the preset says is what is taken.
-    stated = yaml.safe_load(preset_text(name))
-    taken = settings.model_dump(mode="json")
-    for section, values in stated.items():
-        for key, value in values.items():
-            assert taken[section][key] == value, f"{section}.{key}"
+    assert_taken(yaml.safe_load(preset_text(name)), settings.model_dump(mode="json"))
+
+
+def assert_taken(stated: dict, taken: dict, where: str = "") -> None:
+    for key, value in stated.items():
+        if isinstance(value, dict):
+            assert_taken(value, taken[key], f"{where}{key}.")
+        else:
+            assert taken[key] == value, where + key
 
 
 def test_there_are_presets() -> None:
@@ -175,7 +181,7 @@ def test_files_that_are_no_settings(tmp_path: Path, content: bytes, told: str) -
 
 
 def test_presets_and_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no preset 'leaves'; there are demo, leaf, nuclei"):
+    with pytest.raises(SettingsError, match=r"no preset 'leaves'; there are .*demo, leaf, nuclei"):
         Settings.load(preset="leaves")
     with pytest.raises(SettingsError, match="can't be read"):
         Settings.load(config=tmp_path / "none.yaml")
@@ -185,3 +191,14 @@ def test_presets_and_files_that_are_not_there(tmp_path: Path) -> None:
         Settings.load()
     with pytest.raises(SettingsError, match="give one of"):
         Settings.load(preset="leaf", config=tmp_path)
+
+
+def test_class_wise_grouping() -> None:
+    settings = Settings.from_mapping({"grouping": {"min_area": 30, "by_class": {"leaf": {"min_area": 7}}}})
+    grouping = build.grouping(settings.grouping, LEAVES)
+    assert grouping.min_area == 30
+    assert grouping.by_class[1].min_area == 7
+    assert grouping.by_class[1].bandwidth == grouping.bandwidth
+    wrong = Settings.from_mapping({"grouping": {"by_class": {"laef": {"min_area": 7}}}})
+    with pytest.raises(SettingsError, match="did you mean 'leaf'"):
+        build.grouping(wrong.grouping, LEAVES)

@@ -5,6 +5,7 @@ PyTorch is imported by the functions that need it, so that everything else works
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import platform
@@ -56,9 +57,24 @@ def preparation(settings: InputSettings) -> Preparation:
     return Preparation(size=settings.size, fit=settings.fit, normalization=settings.normalization)
 
 
-def grouping(settings: GroupingSettings) -> Grouping:
-    """How embeddings become objects."""
-    return Grouping(**settings.model_dump())
+def grouping(settings: GroupingSettings, label_set: LabelSet) -> Grouping:
+    """How embeddings become objects.
+
+    Raises:
+        SettingsError: values that don't go together, or a class that isn't a thing of the label set.
+    """
+    common = settings.model_dump(exclude={"by_class"})
+    things = {label_set[index].name: index for index in label_set.things}
+    by_class = {}
+    for name, values in settings.by_class.items():
+        if name not in things:
+            near = difflib.get_close_matches(name, things, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(
+                f"grouping.by_class: {name!r} is no thing class; expected {', '.join(things) or 'none'}{hint}"
+            )
+        by_class[things[name]] = Grouping(**(common | values.model_dump(exclude_none=True) | {"vote": False}))
+    return Grouping(**common, by_class=by_class)
 
 
 def network(settings: Settings, label_set: LabelSet, *, pretrained: bool) -> PanopticNet:
@@ -93,7 +109,7 @@ def check(settings: Settings, label_set: LabelSet) -> None:
     """
     require_torch()
     preparation(settings.input)
-    grouping(settings.grouping)
+    grouping(settings.grouping, label_set)
     network(settings, label_set, pretrained=False)
 
 
@@ -224,7 +240,7 @@ def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel
         TorchBackend(net.eval(), chosen, bfloat16=bfloat16),
         label_set,
         preparation(settings.input),
-        grouping(settings.grouping),
+        grouping(settings.grouping, label_set),
     )
 
 
@@ -324,7 +340,8 @@ class Validation:
         from panembed.training.transforms import TrainingSet
 
         self.label_set = dataset.label_set
-        self.preparation, self.grouping = preparation(settings.input), grouping(settings.grouping)
+        self.preparation = preparation(settings.input)
+        self.grouping = grouping(settings.grouping, self.label_set)
         self.examples = TrainingSet(dataset, ids, self.preparation)
         self.truths = [dataset.read_truth(id) for id in ids]
         self.objective, self.device = objective, chosen

@@ -65,6 +65,7 @@ class LossSettings(_Section):
     beta: float = Field(1.0, ge=0)
     gamma: float = Field(0.001, ge=0)
     instance_weight: float = Field(1.0, ge=0)
+    per_class: bool = Field(True, description="push apart objects of one class only; false: all things, for vote")
 
 
 class TrainingSettings(_Section):
@@ -88,6 +89,16 @@ class TrainingSettings(_Section):
     checkpoint_seconds: float = Field(60.0, ge=0, description="at least this long between checkpoints within an epoch")
 
 
+class ClassGroupingSettings(_Section):
+    """What one thing class is grouped by; None takes what holds for all."""
+
+    bandwidth: float | None = Field(None, gt=0)
+    seed_bandwidth: float | None = Field(None, gt=0)
+    min_area: int | None = Field(None, ge=1)
+    min_confidence: float | None = Field(None, ge=0, lt=1)
+    max_distance: float | None = Field(None, gt=0)
+
+
 class GroupingSettings(_Section):
     """See `panembed.inference.grouping.Grouping`."""
 
@@ -96,6 +107,10 @@ class GroupingSettings(_Section):
     min_area: int = Field(20, ge=1)
     min_confidence: float = Field(0.0, ge=0, lt=1)
     max_distance: float | None = Field(None, gt=0)
+    by_class: dict[str, ClassGroupingSettings] = Field(
+        default_factory=dict, description="other values for single thing classes, by their names"
+    )
+    vote: bool = Field(False, description="cluster all things together; an object's pixels vote on its class")
 
 
 class SplitSettings(_Section):
@@ -120,6 +135,9 @@ class Settings(_Section):
     training: TrainingSettings = TrainingSettings()
     grouping: GroupingSettings = GroupingSettings()
     split: SplitSettings = SplitSettings()
+    labels: dict[str, Any] | None = Field(
+        None, description="what the numbers in label images mean, as in labels.yaml, for data folders without one"
+    )
 
     @classmethod
     def from_mapping(cls, data: Any, where: str = "settings") -> Settings:
@@ -191,6 +209,11 @@ class Settings(_Section):
                 f"loss.gamma {self.loss.gamma} draws means to the origin, but model.anchor_tau spreads them over "
                 "the image; add --set loss.gamma=0"
             )
+        if self.grouping.vote and self.loss.per_class:
+            said.append(
+                "grouping.vote clusters all things together, but loss.per_class lets objects of different classes lie "
+                "on one spot; add --set loss.per_class=false"
+            )
         if self.augmentation.source_scale > 1 and self.input.fit == "native":
             said.append(
                 "augmentation.source_scale has no effect with input.fit native, which keeps the images' own scale"
@@ -245,9 +268,8 @@ def _known_keys() -> list[str]:
     for name, field in Settings.model_fields.items():
         keys.append(name)
         section = field.annotation
-        assert isinstance(section, type)
-        assert issubclass(section, BaseModel)
-        keys += [f"{name}.{key}" for key in section.model_fields]
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += [f"{name}.{key}" for key in section.model_fields]
     return keys
 
 

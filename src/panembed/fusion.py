@@ -49,6 +49,27 @@ def confidence(scores: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(1.0 / np.exp(scores - top).sum(0), dtype=np.float32)
 
 
+def majority(classes: NDArray[np.uint8], labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Give all pixels of a cluster the class that most of them have.
+
+    Args:
+        classes: class indices of N pixels.
+        labels: their clusters 0..K-1, or -1 for none.
+
+    Returns:
+        N uint8 class indices; the lowest where two are as frequent. Pixels of no cluster keep theirs.
+
+    >>> majority(np.array([1, 2, 2, 1], dtype=np.uint8), np.array([0, 0, 0, -1], dtype=np.int32)).tolist()
+    [2, 2, 2, 1]
+    """
+    held = labels >= 0
+    count = np.bincount(labels[held] * 256 + classes[held])
+    count = np.pad(count, (0, -len(count) % 256)).reshape(-1, 256)
+    voted = classes.copy()
+    voted[held] = count.argmax(1)[labels[held]] if len(count) else voted[held]
+    return voted
+
+
 def fuse(semantic: NDArray[np.uint8], clusters: Mapping[int, NDArray[np.int32]]) -> PanopticMap:
     """Put the clusters of each thing class into the class mask.
 

@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from panembed.datasets.folder import OBJECTS, FolderDataset, LabelCoding, read_label_coding
+from panembed.datasets.folder import OBJECTS, FolderDataset, LabelCoding, label_coding, read_label_coding
 from panembed.errors import InputError, SettingsError
 from panembed.labels import IGNORE, Category, LabelSet
 
@@ -77,6 +78,15 @@ def test_class_and_instance_for_read_only_data(tmp_path):
     check_field(FolderDataset(root, FIELD, encoding="class-instance", ignore=[65535]).read_truth("a"))
     (tmp_path / "field.yaml").write_text(FIELD_YAML)
     check_field(FolderDataset(root, labels_file=tmp_path / "field.yaml").read_truth("a"))
+
+
+def test_settings_speak_where_the_folder_does_not(tmp_path):
+    otherwise = label_coding(yaml.safe_load(FIELD_YAML), "settings")
+    bare = make(tmp_path / "bare", {"a": CODED}, folder="panoptic")
+    check_field(FolderDataset(bare, otherwise=otherwise).read_truth("a"))
+    ours = "classes: [{id: 0, name: bed, isthing: false}, {id: 1, name: cell, isthing: true}]"
+    told = make(tmp_path / "told", {"a": CELLS}, yaml=ours)
+    assert FolderDataset(told, otherwise=otherwise).coding.encoding == "instances"
 
 
 def test_arguments_go_before_the_file(tmp_path):

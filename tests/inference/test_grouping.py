@@ -161,3 +161,31 @@ def test_every_thing_class_has_its_own_objects() -> None:
 def test_wrong_settings(arguments: dict, key: str) -> None:
     with pytest.raises(SettingsError, match=key):
         Grouping(**arguments)
+
+
+def test_a_class_can_have_rules_of_its_own() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 0, 0, 20, 1, of=1)
+    square(semantic, instance, 0, 20, 4, 2, of=1)
+    square(semantic, instance, 40, 0, 20, 3, of=2)
+    square(semantic, instance, 40, 20, 4, 4, of=2)
+    arguments = (*outputs(semantic, instance, 3), (1, 2), Preparation((64, 64)), (64, 64))
+    assert Grouping(min_area=10).group(*arguments).num_instances == 4
+    found = Grouping(min_area=10, by_class={2: Grouping(min_area=17)}).group(*arguments)
+    assert len(np.unique(found.instance[semantic == 1])) == 2
+    assert len(np.unique(found.instance[semantic == 2])) == 1
+
+
+def test_pixels_of_an_object_vote_on_its_class() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 0, 0, 20, 1, of=1)
+    square(semantic, instance, 30, 30, 20, 2, of=2)
+    truth = PanopticMap(semantic, instance)
+    noisy = semantic.copy()
+    noisy[2:8, 2:20] = 2  # a third of the first object looks like the other class
+    scores, embeddings = outputs(noisy, instance, 3)
+    arguments = (scores, embeddings, (1, 2), Preparation((64, 64)), (64, 64))
+    assert Grouping(min_area=5).group(*arguments).num_instances == 3
+    assert same_objects(Grouping(min_area=5, vote=True).group(*arguments), truth)
+    with pytest.raises(SettingsError, match="by_class"):
+        Grouping(vote=True, by_class={1: Grouping()})

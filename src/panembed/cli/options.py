@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="data set folder; its layout is recognised")]
 DataFormat = Annotated[
@@ -29,8 +27,23 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, 
 ModelName = Annotated[Path, typer.Option("--model", "-m", metavar="M", help="run folder or model folder")]
 
 
-def open_data(data: Path, format: str, labels: Path | None):  # type: ignore[no-untyped-def]
-    """The data set that --data, --format and --labels name."""
-    from panembed.datasets.layout import open_dataset
+def open_data(  # type: ignore[no-untyped-def]
+    data: Path, format: str, labels: Path | None, otherwise: Mapping[str, Any] | None = None
+):
+    """The data set that --data, --format and --labels name.
 
-    return open_dataset(data, format, **({} if labels is None else {"labels_file": labels}))
+    Args:
+        data: the folder.
+        format: the name of its layout, or auto.
+        labels: a labels.yaml.
+        otherwise: what a labels.yaml would hold, from settings, for a folder that has none.
+    """
+    from panembed.datasets.folder import label_coding
+    from panembed.datasets.layout import layout_name, open_dataset
+
+    options: dict[str, Any] = {}
+    if labels is not None:
+        options["labels_file"] = labels
+    elif otherwise is not None and layout_name(data, format) == "folder":
+        options["otherwise"] = label_coding(otherwise, "settings: labels")
+    return open_dataset(data, format, **options)

@@ -46,7 +46,7 @@ def train(
     settings = Settings.load(preset, config, overrides)
     for sentence in settings.advice():
         messages().print(f"note: {sentence}")
-    dataset = open_data(data, format, labels)
+    dataset = open_data(data, format, labels, settings.labels)
     if dry_run:
         split = build.split_for_training(dataset, settings)
         build.check(settings, dataset.label_set)

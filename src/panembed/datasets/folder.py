@@ -148,8 +148,9 @@ def _refuse_packed(path: Path, numbers: NDArray[np.int32]) -> None:
 class FolderDataset(FileDataset):
     """Images and label images in two folders, joined by file name without suffix.
 
-    What the numbers in the label images mean is taken from, in this order: the arguments, `root/labels.yaml`, or else
-    every number but 0 is an object. The last is a guess, and is refused where the numbers look like class-instance.
+    What the numbers in the label images mean is taken from, in this order: the arguments, `root/labels.yaml`,
+    `otherwise`, or else every number but 0 is an object. The last is a guess, and is refused where the numbers look
+    like class-instance.
 
     Args:
         root: the folder with `images/` and one of `labels/`, `panoptic/`, `masks/`.
@@ -158,6 +159,7 @@ class FolderDataset(FileDataset):
         ignore: numbers that mean no class.
         single_object: with `instances`, a lone number in many pieces is one object.
         labels_file: a labels.yaml elsewhere, for data that can't be written to; excludes the other arguments.
+        otherwise: what the numbers mean where nothing of all this says so.
 
     Attributes:
         coding: what the numbers mean.
@@ -182,6 +184,7 @@ class FolderDataset(FileDataset):
         ignore: Iterable[int] = (),
         single_object: bool = False,
         labels_file: str | os.PathLike[str] | None = None,
+        otherwise: LabelCoding | None = None,
     ) -> None:
         root = Path(root)
         ignored = tuple(int(value) for value in ignore)
@@ -201,8 +204,9 @@ class FolderDataset(FileDataset):
         elif labels_file is not None or (root / LABELS_FILE).exists():
             self.coding = read_label_coding(labels_file or root / LABELS_FILE)
         else:
-            self.coding = LabelCoding(OBJECTS)
-        self._guessed = not spoken and labels_file is None and not (root / LABELS_FILE).exists()
+            self.coding = otherwise or LabelCoding(OBJECTS)
+        told = spoken or labels_file is not None or (root / LABELS_FILE).exists() or otherwise is not None
+        self._guessed = not told
         super().__init__(root, self.coding.label_set, _pairs(_by_stem(images), _by_stem(labels), images, labels))
         if self._guessed:
             # Told once here, rather than for every image later; a broken file is told of when it is read.
@@ -308,52 +312,69 @@ def read_label_coding(path: str | os.PathLike[str]) -> LabelCoding:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: is not valid YAML ({cause}); mend it") from error
+    return label_coding(data, str(path))
+
+
+def label_coding(data: Any, where: str) -> LabelCoding:
+    """Check what a labels.yaml holds.
+
+    Args:
+        data: its content as plain data.
+        where: named in errors.
+
+    Raises:
+        InputError: an unknown key, a wrong type, or classes that don't suit the encoding.
+
+    >>> classes = [{"id": 0, "name": "soil", "isthing": False}, {"id": 1, "name": "crop", "isthing": True}]
+    >>> label_coding({"classes": classes}, "labels").label_set
+    LabelSet(0=soil, 1=crop*; * thing)
+    """
     if not isinstance(data, dict):
-        raise InputError(f"{path}: holds {_kind(data)}; expected the keys {', '.join(_KEYS)}")
-    _known_keys(path, "", data, _KEYS)
+        raise InputError(f"{where}: holds {_kind(data)}; expected the keys {', '.join(_KEYS)}")
+    _known_keys(where, "", data, _KEYS)
     if "classes" not in data:
-        raise InputError(f"{path}: has no key classes; expected a list of classes with id, name and isthing")
+        raise InputError(f"{where}: has no key classes; expected a list of classes with id, name and isthing")
     ignore = data.get("ignore", [])
     if not isinstance(ignore, list) or not all(_is_int(value) for value in ignore):
-        raise InputError(f"{path}: ignore is {ignore!r}; expected a list of whole numbers, such as [65535]")
+        raise InputError(f"{where}: ignore is {ignore!r}; expected a list of whole numbers, such as [65535]")
     single_object = data.get("single_object", False)
     if not isinstance(single_object, bool):
-        raise InputError(f"{path}: single_object is {single_object!r}; expected true or false")
+        raise InputError(f"{where}: single_object is {single_object!r}; expected true or false")
     encoding = data.get("encoding", "instances")
     try:
-        return LabelCoding(_label_set(path, data["classes"]), encoding, tuple(ignore), single_object)
+        return LabelCoding(_label_set(where, data["classes"]), encoding, tuple(ignore), single_object)
     except SettingsError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
 
 
-def _label_set(path: Path, rows: Any) -> LabelSet:
+def _label_set(where: str, rows: Any) -> LabelSet:
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: classes is {_kind(rows)}; expected a list of classes with id, name and isthing")
+        raise InputError(f"{where}: classes is {_kind(rows)}; expected a list of classes with id, name and isthing")
     for number, row in enumerate(rows):
-        where = f"classes[{number}]"
+        row_name = f"classes[{number}]"
         if not isinstance(row, dict):
-            raise InputError(f"{path}: {where} is {_kind(row)}; expected id, name, isthing and perhaps color")
-        _known_keys(path, f"{where}.", row, _CLASS_KEYS)
+            raise InputError(f"{where}: {row_name} is {_kind(row)}; expected id, name, isthing and perhaps color")
+        _known_keys(where, f"{row_name}.", row, _CLASS_KEYS)
         for key in ("id", "name", "isthing"):
             if key not in row:
-                raise InputError(f"{path}: {where} has no {key}; expected id, name, isthing and perhaps color")
+                raise InputError(f"{where}: {row_name} has no {key}; expected id, name, isthing and perhaps color")
         if not _is_int(row["id"]) or not 0 <= row["id"] <= 65535:
-            raise InputError(f"{path}: {where}.id is {row['id']!r}; expected a whole number 0..65535")
+            raise InputError(f"{where}: {row_name}.id is {row['id']!r}; expected a whole number 0..65535")
         if not isinstance(row["name"], str) or not row["name"].strip():
-            raise InputError(f"{path}: {where}.name is {row['name']!r}; expected a text; put it in quotes")
+            raise InputError(f"{where}: {row_name}.name is {row['name']!r}; expected a text; put it in quotes")
         if row["isthing"] not in (False, True):
-            raise InputError(f"{path}: {where}.isthing is {row['isthing']!r}; expected true or false")
+            raise InputError(f"{where}: {row_name}.isthing is {row['isthing']!r}; expected true or false")
         color = row.get("color", [0, 0, 0])
         if not (isinstance(color, list) and len(color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in color)):
-            raise InputError(f"{path}: {where}.color is {color!r}; expected three whole numbers 0..255, [r, g, b]")
+            raise InputError(f"{where}: {row_name}.color is {color!r}; expected three whole numbers 0..255, [r, g, b]")
     return LabelSet.from_list(rows)
 
 
-def _known_keys(path: Path, prefix: str, data: dict[Any, Any], known: tuple[str, ...]) -> None:
+def _known_keys(where: str, prefix: str, data: dict[Any, Any], known: tuple[str, ...]) -> None:
     for key in data:
         if key not in known:
             hint = _nearest(str(key), known)
-            raise InputError(f"{path}: unknown key {prefix}{key}; expected {', '.join(known)}{hint}")
+            raise InputError(f"{where}: unknown key {prefix}{key}; expected {', '.join(known)}{hint}")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -64,7 +64,7 @@ LAYOUTS: dict[str, Layout] = {
         _is_plain_folder,
         FolderDataset,
         "images/ and labels/ (or panoptic/ or masks/) with files of the same names, perhaps labels.yaml",
-        ("label_set", "encoding", "ignore", "single_object", "labels_file"),
+        ("label_set", "encoding", "ignore", "single_object", "labels_file", "otherwise"),
     ),
 }
 
@@ -89,15 +89,7 @@ def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: 
     60
     """
     root = Path(root)
-    if format != "auto" and format not in LAYOUTS:
-        names = ["auto", *LAYOUTS]
-        near = difflib.get_close_matches(format, names, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SettingsError(f"data format {format!r} is unknown; expected one of {', '.join(names)}{hint}")
-    if not root.is_dir():
-        found = "is a file" if root.exists() else "no such folder"
-        raise InputError(f"{root}: {found}; expected a data set folder; check the path")
-    name = _recognise(root) if format == "auto" else format
+    name = layout_name(root, format)
     layout = LAYOUTS[name]
     for option in options:
         if option not in layout.options:
@@ -106,6 +98,25 @@ def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: 
             takes = ", ".join(layout.options) or "none"
             raise SettingsError(f"option {option!r} has no effect on data format {name}; it takes {takes}{hint}")
     return layout.open(root, **options)
+
+
+def layout_name(root: str | os.PathLike[str], format: str = "auto") -> str:
+    """The layout of a data set folder: `format`, or what its files show where that is auto.
+
+    Raises:
+        InputError: the folder is missing, or its layout isn't recognised or fits two.
+        SettingsError: `format` is unknown.
+    """
+    root = Path(root)
+    if format != "auto" and format not in LAYOUTS:
+        names = ["auto", *LAYOUTS]
+        near = difflib.get_close_matches(format, names, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"data format {format!r} is unknown; expected one of {', '.join(names)}{hint}")
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "no such folder"
+        raise InputError(f"{root}: {found}; expected a data set folder; check the path")
+    return _recognise(root) if format == "auto" else format
 
 
 def _recognise(root: Path) -> str:

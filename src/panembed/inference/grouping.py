@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panembed.clustering.mean_shift import assign, find_modes
 from panembed.errors import SettingsError
-from panembed.fusion import class_mask, confidence, fuse
+from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
 
@@ -27,6 +28,10 @@ class Grouping:
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
         min_confidence: class probability from which on a pixel helps to find modes; 0 takes all, as in the thesis.
         max_distance: pixels farther than this from every mode, in embedding units, become void; None keeps all.
+        by_class: thing classes, by index, that are grouped by other rules than these.
+        vote: cluster the pixels of all thing classes together, then give each object the class that most of its pixels
+            have; so an object is whole where the class mask wavers. For embeddings trained with
+            `PanopticLoss(per_class=False)`, else objects of two classes may lie on one spot.
     """
 
     bandwidth: float = 1.5
@@ -34,6 +39,8 @@ class Grouping:
     min_area: int = 20
     min_confidence: float = 0.0
     max_distance: float | None = None
+    by_class: Mapping[int, Grouping] = field(default_factory=dict)
+    vote: bool = False
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
@@ -43,6 +50,8 @@ class Grouping:
                 f"grouping.seed_bandwidth: expected more than 0 and at most bandwidth {self.bandwidth}, "
                 f"found {self.seed_bandwidth}"
             )
+        if self.vote and self.by_class:
+            raise SettingsError("grouping.by_class has no effect with vote, which takes all classes together")
 
     def group(
         self,
@@ -65,33 +74,50 @@ class Grouping:
             # Padding must not make objects.
             scores, embeddings = preparation.restore(scores, shape), preparation.restore(embeddings, shape)
         coarse = class_mask(scores)
-        sure = confidence(scores) >= self.min_confidence if self.min_confidence > 0 else None
+        sure = confidence(scores)
         full_scores = preparation.restore(scores, shape)
-        semantic = class_mask(full_scores) if full_scores is not scores else coarse
+        semantic = class_mask(full_scores) if full_scores is not scores else coarse.copy()
         full_embeddings: NDArray[np.float32] | None = None
-        clusters = {}
-        for index in thing_ids:
-            mask = semantic == index
+        clusters: dict[int, NDArray[np.int32]] = {}
+        for classes, rule in self._parts(thing_ids):
+            mask = _any_of(semantic, classes)
             if not mask.any():
                 continue
-            inside = coarse == index
-            seeds = inside & sure if sure is not None else inside
-            if np.count_nonzero(seeds) < self.min_area:
+            inside = _any_of(coarse, classes)
+            seeds = inside & (sure >= rule.min_confidence)
+            if np.count_nonzero(seeds) < rule.min_area:
                 seeds = inside
             modes = find_modes(
                 embeddings[:, seeds].T,
-                bandwidth=self.bandwidth,
-                seed_bandwidth=self.seed_bandwidth,
-                min_cluster_size=self.min_area,
+                bandwidth=rule.bandwidth,
+                seed_bandwidth=rule.seed_bandwidth,
+                min_cluster_size=rule.min_area,
             )
-            if len(modes) == 0:
+            if len(modes):
+                if full_embeddings is None:
+                    full_embeddings = preparation.restore(embeddings, shape)
+                labels, squared = assign(np.ascontiguousarray(full_embeddings[:, mask].T), modes)
+                if rule.max_distance is not None:
+                    labels[squared > rule.max_distance**2] = -1
+            else:
                 # Too few pixels for one object.
-                clusters[index] = np.full(np.count_nonzero(mask), -1, dtype=np.int32)
-                continue
-            if full_embeddings is None:
-                full_embeddings = preparation.restore(embeddings, shape)
-            labels, squared = assign(np.ascontiguousarray(full_embeddings[:, mask].T), modes)
-            if self.max_distance is not None:
-                labels[squared > self.max_distance**2] = -1
-            clusters[index] = labels
+                labels = np.full(np.count_nonzero(mask), -1, dtype=np.int32)
+            if self.vote:
+                semantic[mask] = majority(semantic[mask], labels)
+            clusters |= {index: labels[semantic[mask] == index] for index in classes}
         return fuse(semantic, clusters)
+
+    def _parts(self, thing_ids: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Grouping]]:
+        """Classes that are clustered together, and by which rules."""
+        if self.vote:
+            yield thing_ids, self
+        else:
+            yield from (((index,), self.by_class.get(index, self)) for index in thing_ids)
+
+
+def _any_of(semantic: NDArray[np.uint8], classes: tuple[int, ...]) -> NDArray[np.bool_]:
+    if len(classes) == 1:
+        return np.asarray(semantic == classes[0])
+    wanted = np.zeros(256, dtype=np.bool_)
+    wanted[list(classes)] = True
+    return wanted[semantic]

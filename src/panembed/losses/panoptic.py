@@ -32,6 +32,8 @@ class PanopticLoss(nn.Module):
         beta: see `discriminative_loss`.
         gamma: see `discriminative_loss`; 0 for position-anchored embeddings, whose means are not near the origin.
         instance_weight: factor of the discriminative loss in the sum; 1 in the thesis.
+        per_class: objects of one class are pushed apart, as in the thesis; False pushes all things apart, whatever
+            their class, for `Grouping(vote=True)`.
 
     >>> loss = PanopticLoss(thing_ids=[1])
     >>> labels = torch.zeros(1, 4, 4, dtype=torch.int64)
@@ -50,12 +52,14 @@ class PanopticLoss(nn.Module):
         beta: float = 1.0,
         gamma: float = 0.001,
         instance_weight: float = 1.0,
+        per_class: bool = True,
     ) -> None:
         super().__init__()
         self.thing_ids = tuple(thing_ids)
         self.delta_var, self.delta_dist = delta_var, delta_dist
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.instance_weight = instance_weight
+        self.per_class = per_class
 
     def forward(self, logits: Tensor, embeddings: Tensor, semantic: Tensor, instance: Tensor) -> PanopticLossTerms:
         """Compute both terms.
@@ -64,7 +68,7 @@ class PanopticLoss(nn.Module):
             logits: BxCxHxW class scores before softmax.
             embeddings: BxExHxW.
             semantic: BxHxW int64 class indices, 255 to ignore. A batch without any class pixel gives 0.
-            instance: BxHxW integers, 0 for none.
+            instance: BxHxW integers, 0 for none; counted over all classes of an image.
         """
         logits = logits.float()
         labelled = (semantic != IGNORE).sum().clamp_min(1)
@@ -72,8 +76,8 @@ class PanopticLoss(nn.Module):
         l_inst = discriminative_loss(
             embeddings,
             instance,
-            semantic=semantic,
-            thing_ids=self.thing_ids,
+            semantic=semantic if self.per_class else None,
+            thing_ids=self.thing_ids if self.per_class else None,
             delta_var=self.delta_var,
             delta_dist=self.delta_dist,
             alpha=self.alpha,
