@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from panembed.datasets.convert import convert
 from panembed.datasets.cvppp import CvpppDataset
 from panembed.datasets.folder import FolderDataset
 from panembed.datasets.layout import LAYOUTS, open_dataset
@@ -79,3 +82,38 @@ def test_options_reach_the_layout_or_are_refused(plants, challenge):
         open_dataset(plants, singleobject=True)
     with pytest.raises(SettingsError, match="'ignore' has no effect on data format cvppp; it takes none"):
         open_dataset(challenge, ignore=[1])
+
+
+def test_one_of_several_coco_files(tmp_path, plants):
+    for part in ("train", "val"):
+        convert(open_dataset(plants), "coco-panoptic", tmp_path / part)
+    both = tmp_path / "both"
+    (both / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (tmp_path / part / "panoptic.json").rename(both / "annotations" / f"panoptic_{part}.json")
+        (tmp_path / part / "panoptic").rename(both / "annotations" / f"panoptic_{part}")
+    (tmp_path / "val" / "images").rename(both / "val")
+    with pytest.raises(InputError, match="several JSON files fit"):
+        open_dataset(both)
+    dataset = open_dataset(both / "annotations" / "panoptic_val.json")
+    assert dataset.root == both
+    assert dataset.load("plant0000").truth == open_dataset(plants).load("plant0000").truth
+    with pytest.raises(SettingsError, match="laid out in a folder"):
+        open_dataset(both / "annotations" / "panoptic_val.json", "cvppp")
+
+
+def test_two_channel_files(tmp_path, plants):
+    truth = open_dataset(plants).read_truth("plant0000")
+    convert(open_dataset(plants), "coco-panoptic", tmp_path / "coco")
+    png = tmp_path / "coco" / "panoptic" / "plant0000.png"
+    object_number = np.where(truth.instance > 0, truth.instance - 1, 0)
+    red = truth.semantic + 1  # category 0 is void there
+    Image.fromarray(np.dstack([red, object_number, 0 * red]).astype(np.uint8)).save(png)
+    listing = json.loads((tmp_path / "coco" / "panoptic.json").read_text())
+    del listing["annotations"]
+    for category in listing["categories"]:
+        category["id"] += 1
+    (tmp_path / "coco" / "panoptic.json").write_text(json.dumps(listing))
+    found = open_dataset(tmp_path / "coco" / "panoptic.json", "coco-panoptic-2channel").read_truth("plant0000")
+    assert np.array_equal(found.semantic, truth.semantic)
+    assert found.num_instances == truth.num_instances

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="data set folder; its layout is recognised")]
+DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="data set folder, or a COCO panoptic JSON")]
 DataFormat = Annotated[
     str,
     typer.Option(
-        "--format", help="layout of the data, if auto guesses wrong: cvppp, cityscapes, coco-panoptic, folder"
+        "--format",
+        help="layout of the data, if auto guesses wrong: cvppp, cityscapes, coco-panoptic, "
+        "coco-panoptic-2channel, folder",
     ),
 ]
 LabelsFile = Annotated[

@@ -60,6 +60,12 @@ LAYOUTS: dict[str, Layout] = {
         "a JSON with images, annotations and categories, and a folder of PNGs called like it or panoptic/",
         ("json_file", "segmentations", "images", "encoding"),
     ),
+    "coco-panoptic-2channel": Layout(
+        lambda root: False,
+        lambda root, **options: CocoPanopticDataset(root, encoding="two-channel", **options),
+        "a JSON with images and categories, and PNGs whose red is the category and whose green is the object",
+        ("json_file", "segmentations", "images"),
+    ),
     "folder": Layout(
         _is_plain_folder,
         FolderDataset,
@@ -68,12 +74,14 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 
+_JSON_LAYOUTS = ("coco-panoptic", "coco-panoptic-2channel")
+
 
 def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: Any) -> Dataset:
     """Open a data set folder.
 
     Args:
-        root: the folder.
+        root: the folder; or, of several COCO panoptic JSON files in one, the file that is meant.
         format: the name of its layout, one of `LAYOUTS`, or auto: recognise it by its files.
         options: for the layout; see its class (`FolderDataset` and `CocoPanopticDataset` take some).
 
@@ -91,6 +99,10 @@ def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: 
     root = Path(root)
     name = layout_name(root, format)
     layout = LAYOUTS[name]
+    if root.suffix == ".json":
+        # The photographs lie in the folder of the whole, not in annotations/.
+        folder = root.parent.parent if root.parent.name == "annotations" else root.parent
+        root, options = folder, {"json_file": root.relative_to(folder)} | options
     for option in options:
         if option not in layout.options:
             near = difflib.get_close_matches(option, layout.options, n=1, cutoff=0.4)
@@ -113,6 +125,12 @@ def layout_name(root: str | os.PathLike[str], format: str = "auto") -> str:
         near = difflib.get_close_matches(format, names, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise SettingsError(f"data format {format!r} is unknown; expected one of {', '.join(names)}{hint}")
+    if root.suffix == ".json" and root.is_file():
+        if format not in ("auto", *_JSON_LAYOUTS):
+            raise SettingsError(
+                f"{root}: is a JSON file, but data format {format} is laid out in a folder; give the folder"
+            )
+        return _JSON_LAYOUTS[0] if format == "auto" else format
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
         raise InputError(f"{root}: {found}; expected a data set folder; check the path")
