@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import platform
 from dataclasses import asdict
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from panembed.losses.panoptic import PanopticLoss
     from panembed.models.panoptic_net import PanopticNet
     from panembed.training.trainer import Progress, Trainer
+
+logger = logging.getLogger("panembed")
 
 
 def require_torch() -> None:
@@ -271,7 +274,7 @@ def trainer(
     import torch
     from accelerate import Accelerator
 
-    from panembed.models.pretrained import ModelConfig, save_model
+    from panembed.models.pretrained import ModelConfig, load_fitting_weights, save_model
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
     from panembed.training.transforms import Augmentation, TrainingSet
@@ -280,7 +283,10 @@ def trainer(
     training = settings.training
     chosen = device(device_name)
     torch.manual_seed(training.seed)
-    net = network(settings, label_set, pretrained=True)
+    net = network(settings, label_set, pretrained=settings.model.start_from is None)
+    if settings.model.start_from is not None:
+        anew = load_fitting_weights(resolve_model_folder(settings.model.start_from), net)
+        logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
     change = settings.augmentation.model_dump()
     source_scale = change.pop("source_scale")
     examples = TrainingSet(

@@ -47,6 +47,9 @@ class ModelSettings(_Section):
     architecture: str = "Unet"
     encoder: str = "resnet34"
     encoder_weights: str = Field("none", description="none, imagenet (from a hub), packaged, or a file")
+    start_from: str | None = Field(
+        None, description="a trained model whose weights training starts from; those that don't fit start anew"
+    )
     freeze_encoder: bool = False
     attention: Literal["scse"] | None = None
     decoder_channels: tuple[int, ...] | None = None
@@ -194,7 +197,11 @@ class Settings(_Section):
         'model.freeze_encoder'
         """
         said = []
-        if self.model.freeze_encoder and self.model.encoder_weights == "none":
+        if self.model.start_from is not None and self.model.encoder_weights != "none":
+            said.append(
+                "model.encoder_weights has no effect with model.start_from, which brings the encoder's weights along"
+            )
+        elif self.model.freeze_encoder and self.model.encoder_weights == "none" and self.model.start_from is None:
             said.append(
                 "model.freeze_encoder keeps the encoder as it is, and model.encoder_weights=none makes it random: it "
                 "will stay random; add --set model.freeze_encoder=false to train it"

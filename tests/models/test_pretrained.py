@@ -17,7 +17,8 @@ from panembed.build import network
 from panembed.config import Settings
 from panembed.datasets.cvppp import LEAVES
 from panembed.errors import ModelError
-from panembed.models.pretrained import ModelConfig, load_weights, read_config, save_model
+from panembed.labels import Category, LabelSet
+from panembed.models.pretrained import ModelConfig, load_fitting_weights, load_weights, read_config, save_model
 from panembed.models.torch_backend import TorchBackend
 
 SETTINGS = Settings.from_mapping(
@@ -155,6 +156,24 @@ def test_weights_of_another_network(folder: Path) -> None:
     save_file({"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}, folder / "model.safetensors")
     with pytest.raises(ModelError, match="not of the network"):
         load_weights(folder, nn.Linear(2, 2))
+
+
+def test_training_on_from_a_model_of_other_classes(folder: Path, net: nn.Module) -> None:
+    street = LabelSet([Category(i, str(i), i > 1) for i in range(4)])
+    same = network(SETTINGS, LEAVES, pretrained=False)
+    assert load_fitting_weights(folder, same) == []
+    taken, given_ = same.state_dict(), net.state_dict()
+    assert all(torch.equal(taken[name], given_[name]) for name in taken)
+    more = network(SETTINGS, street, pretrained=False)
+    before = {name: value.clone() for name, value in more.state_dict().items()}
+    anew = load_fitting_weights(folder, more)
+    assert anew
+    assert all("head" in name for name in anew)
+    state = more.state_dict()
+    assert all(torch.equal(state[name], before[name] if name in anew else given_[name]) for name in state)
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="damaged"):
+        load_fitting_weights(folder, more)
 
 
 def test_not_a_model(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from panembed.errors import ModelError
 from panembed.io.atomic import atomic_path, write_json, write_text
@@ -91,25 +92,72 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     return ModelConfig(data["settings"], data["categories"], data["split"], data["metrics"])
 
 
+def update_grouping(
+    folder: str | os.PathLike[str], values: Mapping[str, float | int | None], found: Mapping[str, Any]
+) -> None:
+    """Change grouping settings in config.json, in one step; the former ones go to its list `former_grouping`.
+
+    Args:
+        folder: a model folder.
+        values: new settings by name; all others stay.
+        found: plain data on where they come from, kept beside the settings that they replace.
+
+    Raises:
+        ModelError: as `read_config`.
+        OutputError: the folder can't be written.
+    """
+    read_config(folder)
+    path = Path(folder) / CONFIG
+    data = json.loads(path.read_text(encoding="utf-8"))
+    former = data["settings"].get("grouping", {})
+    data["former_grouping"] = [*data.get("former_grouping", []), {"grouping": former, "replaced_for": dict(found)}]
+    data["settings"]["grouping"] = former | dict(values)
+    write_json(path, data)
+
+
 def load_weights(folder: str | os.PathLike[str], network: nn.Module) -> None:
     """Fill a network with a model folder's weights.
 
     Raises:
         ModelError: missing, damaged, or of another network.
     """
+    try:
+        network.load_state_dict(_read_weights(folder))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{Path(folder) / WEIGHTS}: the weights are not of the network that {CONFIG} describes; copy both again"
+        ) from error
+
+
+def load_fitting_weights(folder: str | os.PathLike[str], network: nn.Module) -> list[str]:
+    """Fill a network with those weights of a model folder that have its names and shapes, to train on from there.
+
+    Returns:
+        Names of the network's weights that were not there, such as heads of other classes; they stay as they are.
+
+    Raises:
+        ModelError: missing or damaged weights, or none that fits.
+    """
+    state = _read_weights(folder)
+    own = network.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if not any(value.is_floating_point() for value in fitting.values()):
+        raise ModelError(
+            f"{Path(folder) / WEIGHTS}: no weight fits the network of the settings; take the same architecture and "
+            "encoder"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def _read_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(folder) / WEIGHTS
     try:
-        state = load_file(path)
+        return load_file(path)
     except FileNotFoundError:
         raise ModelError(f"{folder}: no {WEIGHTS} there; copy the model folder again") from None
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged or not readable; copy the model folder again") from error
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{path}: the weights are not of the network that {CONFIG} describes; copy both again"
-        ) from error
 
 
 def _card(config: ModelConfig) -> str:
