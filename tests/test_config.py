@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -202,3 +203,12 @@ def test_class_wise_grouping() -> None:
     wrong = Settings.from_mapping({"grouping": {"by_class": {"laef": {"min_area": 7}}}})
     with pytest.raises(SettingsError, match="did you mean 'leaf'"):
         build.grouping(wrong.grouping, LEAVES)
+
+
+def test_rare_classes_weigh_more() -> None:
+    settings = Settings.from_mapping({"loss": {"class_balance": 0.5}})
+    weights = build.loss(settings, LEAVES, np.array([0.96, 0.04])).class_weights
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([1.0, 24**0.5])
+    assert build.loss(settings, LEAVES, np.array([1.0, 0.0])).class_weights.tolist() == [1.0, 1.0]
+    assert build.loss(Settings(), LEAVES, np.array([0.96, 0.04])).class_weights is None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import panembed
 from panembed.config import GroupingSettings, InputSettings, Settings
@@ -116,11 +117,17 @@ def check(settings: Settings, label_set: LabelSet) -> None:
     network(settings, label_set, pretrained=False)
 
 
-def loss(settings: Settings, label_set: LabelSet) -> PanopticLoss:
-    """Both losses."""
+def loss(settings: Settings, label_set: LabelSet, class_shares: NDArray[np.float64] | None = None) -> PanopticLoss:
+    """Both losses; `class_shares`, of the training pixels, are needed with `loss.class_balance`."""
     from panembed.losses.panoptic import PanopticLoss
 
-    return PanopticLoss(label_set.things, **settings.loss.model_dump())
+    values = settings.loss.model_dump(exclude={"class_balance"})
+    weights = None
+    if class_shares is not None and settings.loss.class_balance > 0:
+        # A class that doesn't occur has no pixels to weigh.
+        balanced = np.where(class_shares > 0, class_shares, 1.0) ** -settings.loss.class_balance
+        weights = (balanced / balanced.min()).tolist()
+    return PanopticLoss(label_set.things, **values, class_weights=weights)
 
 
 def device(name: str) -> torch.device:
@@ -292,7 +299,7 @@ def trainer(
     examples = TrainingSet(
         dataset, split.train, prepare, Augmentation(**change), source_scale=source_scale, seed=training.seed
     )
-    objective = loss(settings, label_set)
+    objective = loss(settings, label_set, examples.class_shares(len(label_set)))
     config = {
         "settings": settings.model_dump(mode="json"),
         "categories": label_set.to_list(),

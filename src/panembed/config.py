@@ -68,6 +68,9 @@ class LossSettings(_Section):
     beta: float = Field(1.0, ge=0)
     gamma: float = Field(0.001, ge=0)
     instance_weight: float = Field(1.0, ge=0)
+    class_balance: float = Field(
+        0.0, ge=0, le=1, description="weigh a class's pixels by (its share of all training pixels) to minus this power"
+    )
     per_class: bool = Field(True, description="push apart objects of one class only; false: all things, for vote")
 
 
@@ -105,6 +108,7 @@ class ClassGroupingSettings(_Section):
 class GroupingSettings(_Section):
     """See `panembed.inference.grouping.Grouping`."""
 
+    method: Literal["mean_shift", "components"] = "mean_shift"
     bandwidth: float = Field(1.5, gt=0)
     seed_bandwidth: float | None = Field(None, gt=0)
     min_area: int = Field(20, ge=1)

@@ -32,3 +32,16 @@ def test_objects_of_all_classes_are_pushed_apart_on_demand(per_class):
     same_spot = torch.zeros_like(embeddings)
     push = float(PanopticLoss([1, 2], per_class=per_class)(logits, same_spot, semantic, alone).instance)
     assert (push == 0) == per_class
+
+
+def test_weights_of_classes():
+    _, embeddings, semantic, instance = batch()
+    logits = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    semantic[0, 0] = 255
+    weights = [1.0, 4.0, 2.0]
+    terms = PanopticLoss([1, 2], class_weights=weights)(logits, embeddings, semantic, instance)
+    expected = torch.nn.CrossEntropyLoss(torch.tensor(weights), ignore_index=255)(logits, semantic)
+    assert float(terms.semantic) == pytest.approx(float(expected), rel=1e-5)
+    nothing = torch.full_like(semantic, 255)
+    none = PanopticLoss([1, 2], class_weights=weights)(logits, embeddings, nothing, 0 * instance)
+    assert float(none.total) == 0

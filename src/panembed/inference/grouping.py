@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panembed.clustering.components import connected_components
 from panembed.clustering.mean_shift import assign, find_modes
 from panembed.errors import SettingsError
 from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
+
+Method = Literal["mean_shift", "components"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Grouping:
     own size, goes to its nearest mode. So pixels of doubtful class can't make objects of their own.
 
     Attributes:
+        method: mean_shift; or components, the connected components of the class mask, which leaves embeddings aside
+            and of all else heeds only `min_area` (smaller ones become void), `by_class` and `vote`.
         bandwidth: of mean shift, in embedding units; the thesis takes delta_dist.
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
@@ -34,6 +40,7 @@ class Grouping:
             `PanopticLoss(per_class=False)`, else objects of two classes may lie on one spot.
     """
 
+    method: Method = "mean_shift"
     bandwidth: float = 1.5
     seed_bandwidth: float | None = None
     min_area: int = 20
@@ -43,6 +50,8 @@ class Grouping:
     vote: bool = False
 
     def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise SettingsError(f"grouping.method is {self.method!r}; expected {' or '.join(get_args(Method))}")
         if not self.bandwidth > 0:
             raise SettingsError(f"grouping.bandwidth: expected more than 0, found {self.bandwidth}")
         if self.seed_bandwidth is not None and not 0 < self.seed_bandwidth <= self.bandwidth:
@@ -83,29 +92,63 @@ class Grouping:
             mask = _any_of(semantic, classes)
             if not mask.any():
                 continue
-            inside = _any_of(coarse, classes)
-            seeds = inside & (sure >= rule.min_confidence)
-            if np.count_nonzero(seeds) < rule.min_area:
-                seeds = inside
-            modes = find_modes(
-                embeddings[:, seeds].T,
-                bandwidth=rule.bandwidth,
-                seed_bandwidth=rule.seed_bandwidth,
-                min_cluster_size=rule.min_area,
-            )
-            if len(modes):
+            if rule.method == "components":
+                scale = mask.size / coarse.size
+                labels = connected_components(mask, min_area=round(rule.min_area * scale))
+            else:
+                inside = _any_of(coarse, classes)
+                modes = rule.modes(embeddings, inside, sure)
                 if full_embeddings is None:
                     full_embeddings = preparation.restore(embeddings, shape)
-                labels, squared = assign(np.ascontiguousarray(full_embeddings[:, mask].T), modes)
-                if rule.max_distance is not None:
-                    labels[squared > rule.max_distance**2] = -1
-            else:
-                # Too few pixels for one object.
-                labels = np.full(np.count_nonzero(mask), -1, dtype=np.int32)
+                labels = rule.members(full_embeddings, mask, modes)
             if self.vote:
                 semantic[mask] = majority(semantic[mask], labels)
             clusters |= {index: labels[semantic[mask] == index] for index in classes}
         return fuse(semantic, clusters)
+
+    def modes(
+        self, embeddings: NDArray[np.float32], inside: NDArray[np.bool_], sure: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The centres of objects in embedding space.
+
+        Args:
+            embeddings: Exhxw.
+            inside: hxw, the pixels of the class.
+            sure: hxw, probability of every pixel's class.
+
+        Returns:
+            KxE.
+        """
+        seeds = inside & (sure >= self.min_confidence)
+        if np.count_nonzero(seeds) < self.min_area:
+            seeds = inside
+        return find_modes(
+            embeddings[:, seeds].T,
+            bandwidth=self.bandwidth,
+            seed_bandwidth=self.seed_bandwidth,
+            min_cluster_size=self.min_area,
+        )
+
+    def members(
+        self, embeddings: NDArray[np.float32], mask: NDArray[np.bool_], modes: NDArray[np.float32]
+    ) -> NDArray[np.int32]:
+        """Give the pixels of a class to the nearest of the K modes.
+
+        Args:
+            embeddings: ExHxW.
+            mask: HxW, the pixels.
+            modes: KxE.
+
+        Returns:
+            N int32 for the N pixels in row-major order, -1 for none.
+        """
+        if len(modes) == 0:
+            # Too few pixels for one object.
+            return np.full(np.count_nonzero(mask), -1, dtype=np.int32)
+        labels, squared = assign(np.ascontiguousarray(embeddings[:, mask].T), modes)
+        if self.max_distance is not None:
+            labels[squared > self.max_distance**2] = -1
+        return labels
 
     def _parts(self, thing_ids: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Grouping]]:
         """Classes that are clustered together, and by which rules."""

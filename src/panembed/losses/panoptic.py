@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch  # noqa: F401  (for the example)
+import torch
 from torch import Tensor, nn
 
 from panembed.labels import IGNORE
@@ -34,6 +34,8 @@ class PanopticLoss(nn.Module):
         instance_weight: factor of the discriminative loss in the sum; 1 in the thesis.
         per_class: objects of one class are pushed apart, as in the thesis; False pushes all things apart, whatever
             their class, for `Grouping(vote=True)`.
+        class_weights: C weights of the classes' pixels in the cross-entropy, which becomes a weighted mean; None
+            weighs all pixels alike, as in the thesis.
 
     >>> loss = PanopticLoss(thing_ids=[1])
     >>> labels = torch.zeros(1, 4, 4, dtype=torch.int64)
@@ -53,6 +55,7 @@ class PanopticLoss(nn.Module):
         gamma: float = 0.001,
         instance_weight: float = 1.0,
         per_class: bool = True,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.thing_ids = tuple(thing_ids)
@@ -60,6 +63,9 @@ class PanopticLoss(nn.Module):
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.instance_weight = instance_weight
         self.per_class = per_class
+        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights)
 
     def forward(self, logits: Tensor, embeddings: Tensor, semantic: Tensor, instance: Tensor) -> PanopticLossTerms:
         """Compute both terms.
@@ -71,8 +77,13 @@ class PanopticLoss(nn.Module):
             instance: BxHxW integers, 0 for none; counted over all classes of an image.
         """
         logits = logits.float()
-        labelled = (semantic != IGNORE).sum().clamp_min(1)
-        l_sem = nn.functional.cross_entropy(logits, semantic, ignore_index=IGNORE, reduction="sum") / labelled
+        labelled = semantic != IGNORE
+        if self.class_weights is None:
+            weight, total = None, labelled.sum().clamp_min(1)
+        else:
+            weight = self.class_weights.to(logits.device)
+            total = weight[semantic[labelled]].sum().clamp_min(torch.finfo(torch.float32).tiny)
+        l_sem = nn.functional.cross_entropy(logits, semantic, weight, ignore_index=IGNORE, reduction="sum") / total
         l_inst = discriminative_loss(
             embeddings,
             instance,

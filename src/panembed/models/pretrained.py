@@ -153,7 +153,8 @@ def load_fitting_weights(folder: str | os.PathLike[str], network: nn.Module) -> 
 def _read_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(folder) / WEIGHTS
     try:
-        return load_file(path)
+        weights: dict[str, Tensor] = load_file(path)
+        return weights
     except FileNotFoundError:
         raise ModelError(f"{folder}: no {WEIGHTS} there; copy the model folder again") from None
     except (OSError, SafetensorError) as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from torch.utils.data import Dataset as TorchDataset
@@ -144,6 +145,13 @@ class TrainingSet(TorchDataset[TrainingExample]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def class_shares(self, num_classes: int) -> NDArray[np.float64]:
+        """The share that each class has of all labelled pixels; 0 for one that doesn't occur."""
+        counts = np.zeros(num_classes)
+        for _, labels in self._kept:
+            counts += np.bincount(labels[0].int().numpy().ravel(), minlength=num_classes + 1)[1:]
+        return np.asarray(counts / max(1.0, counts.sum()))
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingExample:
         epoch, index = key
