@@ -14,6 +14,7 @@ from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError
 from panembed.evaluation import Evaluation, evaluate_model
 from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.metrics.mean_iou import MeanIoU
 
 PLANTS = SyntheticDataset(3, seed=5, size=64)
 
@@ -122,6 +123,28 @@ def test_images_without_things_come_last_and_crowds_are_no_objects(tmp_path: Pat
 def test_nothing_evaluated(tmp_path: Path) -> None:
     Evaluation(LEAVES).write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_from_one_count_are_those_of_each_measure(seed: int) -> None:
+    """IoU and counts of objects come from the overlaps of segments; here from the pixels."""
+    rng = np.random.default_rng(seed)
+    label_set = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
+    truth, prediction = (
+        PanopticMap(
+            rng.choice([0, 1, 2, 255], size=(9, 11)), rng.integers(0, 4, size=(9, 11)), [(1, 0), (2, int(seed % 3))]
+        )
+        for _ in range(2)
+    )
+    evaluation, iou = Evaluation(label_set), MeanIoU(label_set)
+    evaluation.add("a", prediction, truth)
+    iou.update(prediction.semantic, truth.semantic)
+    metrics = evaluation.metrics()
+    assert metrics["miou"] == iou.compute().miou
+    assert {name: part["iou"] for name, part in metrics["per_class"].items()} == iou.compute().per_class
+    for name, panoptic in (("objects_predicted", prediction), ("objects_true", truth)):
+        _, segments = panoptic.segments(label_set)
+        assert metrics[name] == sum(s.category > 0 and not s.is_crowd for s in segments) > 0
 
 
 def test_sizes_must_agree() -> None:

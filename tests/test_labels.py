@@ -32,6 +32,15 @@ def maps(draw: st.DrawFn) -> PanopticMap:
     return PanopticMap(semantic, np.where(np.isin(semantic, THINGS), instance, 0))
 
 
+@st.composite
+def any_maps(draw: st.DrawFn) -> PanopticMap:
+    """Maps with void things, crowds, and instance numbers on stuff."""
+    shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+    semantic = draw(hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 3, IGNORE])))
+    instance = draw(hnp.arrays(np.int32, shape, elements=st.sampled_from([0, 1, 2, 9, 2**31 - 1])))
+    return PanopticMap(semantic, instance, draw(st.sets(st.sampled_from([(1, 0), (3, 2)]))))
+
+
 def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two label arrays say the same up to the names of the labels."""
     pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1).shape[1]
@@ -107,6 +116,46 @@ def test_crowd_is_the_bare_class_id() -> None:
     assert pack(panoptic, LABEL_SET).tolist() == [[26, 26000, 7, -1, 999_000]]
 
 
+def test_a_crowd_is_packed_as_its_class_whatever_its_number() -> None:
+    """Cityscapes' rule: the id alone is a group."""
+    panoptic = PanopticMap([[1, 1, 1, 1, 3]], [[4, 5, 6, 9, 5]], [(1, 5), (1, 9)])
+    packed = pack(panoptic, LABEL_SET)
+    assert packed.tolist() == [[26_000, 26, 26_001, 26, 999_000]]
+    assert unpack(packed, LABEL_SET).crowd == {(1, 0)}
+    wide = LabelSet([Category(1500, "weed", True)])
+    with pytest.raises(OutputError, match=r"weed.*1500"):
+        pack(PanopticMap([[0]], [[3]], [(0, 3)]), wide)
+
+
+@settings(max_examples=40, deadline=None)
+@given(any_maps())
+def test_a_map_of_runs_is_the_map(panoptic: PanopticMap) -> None:
+    lazy = PanopticMap.from_runs(panoptic.runs(), panoptic.shape, panoptic.crowd)
+    assert (lazy.shape, lazy.num_instances, repr(lazy)) == (panoptic.shape, panoptic.num_instances, repr(panoptic))
+    numbers, table = lazy.segments(LABEL_SET)
+    np.testing.assert_array_equal(numbers, panoptic.segments(LABEL_SET)[0])
+    assert table == panoptic.segments(LABEL_SET)[1]
+    assert lazy == panoptic
+    assert (lazy.semantic.dtype, lazy.instance.dtype) == (np.uint8, np.int32)
+
+
+def test_changed_pixels_count() -> None:
+    panoptic = PanopticMap.from_runs(PanopticMap([[1, 1, 1]], [[1, 1, 2]]).runs(), (1, 3))
+    panoptic.semantic[0, 2] = IGNORE
+    assert (panoptic.num_instances, panoptic.runs().category.tolist()) == (1, [1, IGNORE])
+
+
+def test_stuff_in_several_segments() -> None:
+    semantic, instance = [[0, 0, 2, 1]], [[1, 2, 5, 3]]
+    whole = PanopticMap(semantic, instance).segments(LABEL_SET)[1]
+    split = PanopticMap(semantic, instance, split_stuff=[0])
+    assert [(s.category, s.instance, s.area) for s in whole] == [(0, 0, 2), (1, 3, 1), (2, 0, 1)]
+    table = split.segments(LABEL_SET)[1]
+    assert [(s.category, s.instance, s.area) for s in table] == [(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 0, 1)]
+    assert split != PanopticMap(semantic, instance)
+    assert split.num_instances == 2  # of stuff that is not split the numbers are taken as they are
+
+
 def test_unpack_names_an_unknown_class() -> None:
     with pytest.raises(InputError, match=r"unknown class id 5 \(pixel value 5003\).*26 car"):
         unpack([[7, 5003]], LABEL_SET)
@@ -160,15 +209,6 @@ def test_equality_needs_all_three_parts() -> None:
 
 def test_the_same_id_in_two_classes_is_two_objects() -> None:
     assert PanopticMap([[1, 3, IGNORE, 3]], [[4, 4, 4, 0]]).num_instances == 2
-
-
-@st.composite
-def any_maps(draw: st.DrawFn) -> PanopticMap:
-    """Maps with void things, crowds, and instance numbers on stuff."""
-    shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
-    semantic = draw(hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 3, IGNORE])))
-    instance = draw(hnp.arrays(np.int32, shape, elements=st.sampled_from([0, 1, 2, 9, 2**31 - 1])))
-    return PanopticMap(semantic, instance, draw(st.sets(st.sampled_from([(1, 0), (3, 2)]))))
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,16 @@ from panembed.datasets.sample import Dataset
 from panembed.errors import InputError
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
+from panembed.label_runs import Ints
 from panembed.labels import LabelSet, PanopticMap
 from panembed.metrics.average_precision import CITYSCAPES_MIN_AREA, AveragePrecision
 from panembed.metrics.leaf import LeafScores
 from panembed.metrics.mean_iou import MeanIoU
+from panembed.metrics.overlaps import count_overlaps
 from panembed.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
 
-_Read = TypeVar("_Read")
+Pair: TypeAlias = tuple[str, PanopticMap, PanopticMap]
+"""Id of an image, its prediction and its truth."""
 
 _CITYSCAPES_THINGS = frozenset(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"))
 
@@ -79,8 +82,9 @@ class Evaluation:
         Raises:
             ValueError: the maps differ in size.
         """
-        result = self.quality.update(prediction, truth)
-        self.iou.update(prediction.semantic, truth.semantic)
+        overlaps = count_overlaps(prediction, truth, self.label_set)
+        result = self.quality.add(overlaps)
+        self.iou.confusion += overlaps.confusion[:-1]
         if self.precision is not None:
             self.precision.update(prediction, truth)
         row: dict[str, Any] = {
@@ -96,11 +100,13 @@ class Evaluation:
                 prediction.instance * (prediction.semantic == thing), truth.instance * (truth.semantic == thing)
             )
             row.update(leaf)
-        row["objects_predicted"], row["objects_true"] = (
-            _objects(prediction, self.label_set),
-            _objects(truth, self.label_set),
-        )
+        row["objects_predicted"] = self._objects(overlaps.prediction_class, overlaps.prediction_is_crowd)
+        row["objects_true"] = self._objects(overlaps.truth_class, overlaps.is_crowd)
         self.rows.append(row)
+
+    def _objects(self, classes: Ints, is_crowd: NDArray[np.bool_]) -> int:
+        """Number of objects that are no crowds; the first entry is void."""
+        return int(np.count_nonzero(np.isin(classes[1:], self.label_set.things) & ~is_crowd[1:]))
 
     def quality_result(self) -> PanopticQualityResult:
         """Panoptic Quality over all images so far."""
@@ -138,12 +144,6 @@ class Evaluation:
         return [
             row["id"] for row in sorted(self.rows, key=lambda row: (row["pq_things"] is None, row["pq_things"] or 0))
         ]
-
-
-def _objects(panoptic: PanopticMap, label_set: LabelSet) -> int:
-    """Number of objects that are no crowds."""
-    _, segments = panoptic.segments(label_set)
-    return sum(1 for s in segments if label_set[s.category].is_thing and not s.is_crowd)
 
 
 def _kinds(label_set: LabelSet) -> list[str]:
@@ -186,14 +186,12 @@ def evaluate_model(
             f"{dataset.root}: the data has classes {', '.join(_kinds(dataset.label_set))}, but the model "
             f"{', '.join(_kinds(model.label_set))}; evaluate on data with the model's classes"
         )
-    evaluation = Evaluation(dataset.label_set, ap_min_area=ap_min_area)
-    for id in ids:
+
+    def read(id: str) -> Pair:
         sample = dataset.load(id)
-        prediction = model.segment(sample.image)
-        evaluation.add(id, prediction, sample.truth)
-        if each is not None:
-            each(id, prediction)
-    return evaluation
+        return id, model.segment(sample.image), sample.truth
+
+    return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area), each)
 
 
 class Stored(Protocol):
@@ -224,23 +222,28 @@ def evaluate_predictions(
     Raises:
         InputError: a prediction or a truth can't be read, or they don't fit together.
     """
-    evaluation = Evaluation(dataset.label_set, ap_min_area=ap_min_area)
 
-    def read(id: str) -> tuple[str, PanopticMap, PanopticMap]:
+    def read(id: str) -> Pair:
         truth = dataset.read_truth(id)
         return id, predictions.read(id, truth.shape), truth
 
-    for id, prediction, truth in _ahead(read, ids):
+    return _score(_ahead(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area), each)
+
+
+def _score(
+    pairs: Iterable[Pair], evaluation: Evaluation, each: Callable[[str, PanopticMap], None] | None
+) -> Evaluation:
+    for id, prediction, truth in pairs:
         evaluation.add(id, prediction, truth)
         if each is not None:
             each(id, prediction)
     return evaluation
 
 
-def _ahead(read: Callable[[str], _Read], ids: Iterable[str], threads: int = 2) -> Iterator[_Read]:
+def _ahead(read: Callable[[str], Pair], ids: Iterable[str], threads: int = 2) -> Iterator[Pair]:
     """Read ahead of their use, in order; decoding files takes longer than scoring them."""
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
-        waiting: deque[Future[_Read]] = deque()
+        waiting: deque[Future[Pair]] = deque()
         try:
             for id in ids:
                 waiting.append(pool.submit(read, id))

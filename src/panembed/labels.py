@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panembed.errors import InputError, OutputError, SettingsError
+from panembed.label_runs import Runs, compact, merge_starts, run_starts
 
 IGNORE = 255
 """Class index of pixels that have no class: excluded from losses, void in Panoptic Quality."""
@@ -143,7 +144,7 @@ class LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of a panoptic map: an object, or all pixels of a stuff class.
+    """One segment of a panoptic map: an object, or all pixels of a stuff class (see `PanopticMap.split_stuff`).
 
     Attributes:
         id: its value in the segment-id map, from 1.
@@ -171,6 +172,8 @@ class PanopticMap:
             (void, unless `crowd` lists (class index, 0)). Ids count within a class: the same number in two classes
             means two objects. Gaps are allowed.
         crowd: (class index, instance) of things that are groups of objects not told apart.
+        split_stuff: stuff classes of which each instance id is a segment of its own, as files of other tools may have
+            it; all pixels of any other stuff class are one segment, whatever their instance ids.
 
     Raises:
         ValueError: the arrays are not two-dimensional integers of one size, or hold values out of range.
@@ -179,9 +182,18 @@ class PanopticMap:
     2
     """
 
-    __slots__ = ("crowd", "instance", "semantic")
+    __slots__ = ("_arrays", "_runs", "crowd", "shape", "split_stuff")
 
-    def __init__(self, semantic: ArrayLike, instance: ArrayLike, crowd: Iterable[tuple[int, int]] = ()) -> None:
+    _arrays: tuple[NDArray[np.uint8], NDArray[np.int32]]
+    _runs: Runs | None
+
+    def __init__(
+        self,
+        semantic: ArrayLike,
+        instance: ArrayLike,
+        crowd: Iterable[tuple[int, int]] = (),
+        split_stuff: Iterable[int] = (),
+    ) -> None:
         semantic, instance = np.asarray(semantic), np.asarray(instance)
         for name, array in (("semantic", semantic), ("instance", instance)):
             if array.ndim != 2 or not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
@@ -192,22 +204,75 @@ class PanopticMap:
             raise ValueError(f"semantic: expected class indices 0..{IGNORE}, found {semantic.min()}..{semantic.max()}")
         if instance.size and (instance.min() < 0 or instance.max() > np.iinfo(np.int32).max):
             raise ValueError(f"instance: expected ids 0..2**31-1, found {instance.min()}..{instance.max()}")
-        self.semantic: NDArray[np.uint8] = np.ascontiguousarray(semantic, dtype=np.uint8)
-        self.instance: NDArray[np.int32] = np.ascontiguousarray(instance, dtype=np.int32)
+        self._runs = None
+        self._arrays = np.ascontiguousarray(semantic, dtype=np.uint8), np.ascontiguousarray(instance, dtype=np.int32)
+        self._describe((semantic.shape[0], semantic.shape[1]), crowd, split_stuff)
+
+    @classmethod
+    def from_runs(
+        cls,
+        runs: Runs,
+        shape: tuple[int, int],
+        crowd: Iterable[tuple[int, int]] = (),
+        split_stuff: Iterable[int] = (),
+    ) -> PanopticMap:
+        """Make a map from the runs of its rows. Pixels are filled in when they are asked for; scoring never does.
+
+        >>> runs = Runs(np.array([0, 3]), np.array([1, 0], np.uint8), np.array([7, 0], np.int32), 4)
+        >>> PanopticMap.from_runs(runs, (2, 2)).instance.tolist()
+        [[7, 7], [7, 0]]
+        """
+        panoptic = cls.__new__(cls)
+        panoptic._runs = runs
+        panoptic._describe(shape, crowd, split_stuff)
+        return panoptic
+
+    def _describe(self, shape: tuple[int, int], crowd: Iterable[tuple[int, int]], split_stuff: Iterable[int]) -> None:
+        self.shape: tuple[int, int] = shape
         self.crowd: frozenset[tuple[int, int]] = frozenset((int(c), int(i)) for c, i in crowd)
+        self.split_stuff: frozenset[int] = frozenset(int(c) for c in split_stuff)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.semantic.shape[0], self.semantic.shape[1]
+    def semantic(self) -> NDArray[np.uint8]:
+        """HxW uint8, class index or `IGNORE`."""
+        return self._pixels()[0]
+
+    @property
+    def instance(self) -> NDArray[np.int32]:
+        """HxW int32, instance id or 0."""
+        return self._pixels()[1]
+
+    def _pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        runs = self._runs  # before the arrays, which are there once it is gone
+        if runs is not None:
+            semantic, instance = np.repeat(runs.category, runs.lengths), np.repeat(runs.instance, runs.lengths)
+            self._arrays = semantic.reshape(self.shape), instance.reshape(self.shape)
+            # Whoever has the arrays may change them.
+            self._runs = None
+        return self._arrays
+
+    def runs(self) -> Runs:
+        """Runs of pixels with one class and instance, in the order of the flattened map."""
+        found = self._runs  # read once: another thread may ask for the pixels meanwhile
+        if found is not None:
+            return found
+        semantic, instance = self._arrays
+        starts = run_starts(semantic, instance)
+        return Runs(starts, semantic.ravel()[starts], instance.ravel()[starts], semantic.size)
+
+    def counts_instances(self, label_set: LabelSet) -> NDArray[np.bool_]:
+        """Of every class index 0..255, whether its instance ids tell segments apart: things, and `split_stuff`."""
+        counts = np.zeros(IGNORE + 1, dtype=bool)
+        counts[[*label_set.things, *self.split_stuff]] = True
+        return counts
 
     @property
     def num_instances(self) -> int:
-        """How many (class, instance) pairs with instance > 0 occur on pixels that have a class."""
-        starts, _ = self._runs()
-        category, number = self.semantic.ravel()[starts], self.instance.ravel()[starts]
-        kept = (number > 0) & (category != IGNORE)
-        return len(np.unique((category[kept].astype(np.int64) << 32) | number[kept]))
+        """How many (class, instance) pairs with instance > 0 occur on pixels that have a class; no stuff."""
+        runs = self.runs()
+        kept = (runs.instance > 0) & (runs.category != IGNORE) & ~np.isin(runs.category, list(self.split_stuff))
+        keys, _ = compact((runs.category[kept].astype(np.int64) << 32) | runs.instance[kept])
+        return len(keys)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -215,6 +280,7 @@ class PanopticMap:
             and np.array_equal(self.semantic, other.semantic)
             and np.array_equal(self.instance, other.instance)
             and self.crowd == other.crowd
+            and self.split_stuff == other.split_stuff
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays inside may change
@@ -225,7 +291,8 @@ class PanopticMap:
     def segments(self, label_set: LabelSet) -> tuple[NDArray[np.int32], list[Segment]]:
         """Number the segments 1..S in order of class and instance.
 
-        Things with instance 0 are void (0), unless (class, 0) is in `crowd`. Instance numbers on stuff are ignored.
+        Things with instance 0 are void (0), unless (class, 0) is in `crowd`. Instance numbers on stuff are ignored,
+        but for `split_stuff`.
 
         Returns:
             The HxW int32 segment-id map, 0 for void, and the table of its segments.
@@ -236,11 +303,12 @@ class PanopticMap:
         width = self.shape[1]
         is_thing = np.zeros(IGNORE + 1, dtype=bool)
         is_thing[list(label_set.things)] = True
-        # Neighbours in a row are mostly alike, so runs of equal pixels are numbered instead of pixels.
-        starts, lengths = self._runs()
-        run_class = self.semantic.ravel()[starts]
-        run_instance = np.where(is_thing[run_class], self.instance.ravel()[starts], 0)
-        keys, inverse = np.unique((run_class.astype(np.int64) << 32) | run_instance, return_inverse=True)
+        runs = self.runs()
+        # No run may span two rows, for the boxes.
+        starts, place, _ = merge_starts(runs.starts, np.arange(0, runs.size, max(width, 1)))
+        lengths = np.diff(starts, append=runs.size)
+        run_instance = np.where(self.counts_instances(label_set)[runs.category], runs.instance, 0)
+        keys, inverse = compact((runs.category.astype(np.int64) << 32) | run_instance)
         classes, ids = keys >> 32, keys & 0xFFFFFFFF
         unknown = classes[(classes >= len(label_set)) & (classes != IGNORE)]
         if unknown.size:
@@ -253,7 +321,7 @@ class PanopticMap:
                 continue
             found.append((category, number, crowd))
             lookup[position] = len(found)
-        run_segment = lookup[inverse]
+        run_segment = lookup[inverse[place]]
         segment_map = np.repeat(run_segment, lengths).reshape(self.shape)
         area, boxes = _areas_and_boxes(run_segment, starts, lengths, width, len(found))
         table = [
@@ -261,14 +329,6 @@ class PanopticMap:
             for row, (category, number, crowd) in enumerate(found, start=1)
         ]
         return segment_map, table
-
-    def _runs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Where runs of equal class and instance begin in the flattened map, and their lengths; none spans two rows."""
-        changes = np.ones(self.shape, dtype=bool)
-        np.not_equal(self.semantic[:, 1:], self.semantic[:, :-1], out=changes[:, 1:])
-        changes[:, 1:] |= self.instance[:, 1:] != self.instance[:, :-1]
-        starts = np.flatnonzero(changes)
-        return starts, np.diff(starts, append=changes.size)
 
 
 def _areas_and_boxes(
@@ -291,18 +351,23 @@ def _areas_and_boxes(
 def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
     """Write class and instance as one number (Zachow 2022, Eq. 2.1; also Cityscapes' instanceIds).
 
-    Things become `1000 * class id + n`, where n counts the class's objects from 0 in the order of their instance ids;
-    stuff, and things not told apart (instance 0), become the class id. Pixels without a class become -1.
+    Things become `1000 * class id + n`, where n counts the class's objects from 0 in the order of their instance ids.
+    Stuff becomes the class id, and so do things not told apart: instance 0, and crowds whatever their instance id, as
+    Cityscapes writes its groups. Several crowds of a class are one from then on. Pixels without a class become -1.
 
     Raises:
         OutputError: a class has more than 1,000 objects, a thing class has id 0, or a stuff id is 1,000 or more (or
             that of things with instance 0).
 
     >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
-    >>> pack(PanopticMap([[0, 1, 1]], [[0, 7, 9]]), leaves).tolist()
-    [[0, 1000, 1001]]
+    >>> pack(PanopticMap([[0, 1, 1, 1]], [[0, 7, 8, 9]], crowd=[(1, 8)]), leaves).tolist()
+    [[0, 1000, 1, 1001]]
     """
-    packed = np.full(panoptic.shape, -1, dtype=np.int32)
+    runs = panoptic.runs()
+    instance = runs.instance.copy()
+    for index, number in panoptic.crowd:
+        instance[(runs.category == index) & (instance == number)] = 0
+    packed = np.full(len(instance), -1, dtype=np.int32)
     for index, category in enumerate(label_set):
         if category.is_thing and category.id == 0:
             raise OutputError(
@@ -313,24 +378,24 @@ def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
             raise OutputError(
                 f"class {category.name!r}: id {category.id} does not fit class * 1000 + instance; expected < 1000"
             )
-        mask = panoptic.semantic == index
+        mask = runs.category == index
         packed[mask] = category.id
         if not category.is_thing:
             continue
-        if category.id >= 1000 and bool((mask & (panoptic.instance == 0)).any()):
+        if category.id >= 1000 and bool((mask & (instance == 0)).any()):
             raise OutputError(
                 f"class {category.name!r}: pixels without instance would become {category.id}, which stands for an "
                 f"object of class {category.id // 1000}; expected an id < 1000"
             )
-        mask &= panoptic.instance > 0
-        ids, numbers = np.unique(panoptic.instance[mask], return_inverse=True)
+        mask &= instance > 0
+        ids, numbers = np.unique(instance[mask], return_inverse=True)
         if len(ids) > MAX_PACKED_INSTANCES:
             raise OutputError(
                 f"class {category.name!r} has {len(ids)} objects, but class * 1000 + instance holds at most "
                 f"{MAX_PACKED_INSTANCES} a class; write COCO panoptic instead"
             )
         packed[mask] = category.id * 1000 + numbers
-    return packed
+    return np.repeat(packed, runs.lengths).reshape(panoptic.shape)
 
 
 def unpack(packed: ArrayLike, label_set: LabelSet, ignore_values: Iterable[int] = (-1,)) -> PanopticMap:
@@ -349,7 +414,8 @@ def unpack(packed: ArrayLike, label_set: LabelSet, ignore_values: Iterable[int] 
     array = np.asarray(packed)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"packed: expected an HxW array of integers, found {array.dtype} {array.shape}")
-    values, inverse = np.unique(array, return_inverse=True)
+    starts = run_starts(array)
+    values, inverse = np.unique(array.ravel()[starts], return_inverse=True)
     semantic, instance = np.zeros(len(values), dtype=np.uint8), np.zeros(len(values), dtype=np.int32)
     ignored = {int(v) for v in ignore_values}
     crowd = set()
@@ -370,5 +436,5 @@ def unpack(packed: ArrayLike, label_set: LabelSet, ignore_values: Iterable[int] 
             instance[position] = number + 1
             if number < 0:
                 crowd.add((index, 0))
-    inverse = inverse.reshape(array.shape)
-    return PanopticMap(semantic[inverse], instance[inverse], crowd)
+    runs = Runs(starts, semantic[inverse], instance[inverse], array.size)
+    return PanopticMap.from_runs(runs, (array.shape[0], array.shape[1]), crowd)

@@ -155,6 +155,54 @@ def test_hotcoco_reads_what_we_write_and_scores_it_as_we_do(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_stuff_in_several_segments_scores_as_hotcoco_scores_it(seed: int, tmp_path: Path) -> None:
+    """Files of other tools may have each patch of sky as a segment, in truth or prediction or both."""
+    rng = np.random.default_rng(seed)
+    label_set = LabelSet([Category(7, "sky", False), Category(3, "road", False), Category(1, "car", True)])
+    quality, files = PanopticQuality(label_set), []
+    maps: dict[str, list[PanopticMap]] = {"truth": [], "prediction": []}
+    blocks = [rng.integers(0, 9, size=(4, 5)) for _ in range(4)]
+    for name, parts in maps.items():
+        (tmp_path / name).mkdir()
+        annotations = []
+        for number, block in enumerate(blocks):
+            ids = np.kron(block, np.ones((5, 6), dtype=int)) * 1000
+            if name == "prediction":
+                ids = np.roll(ids, 1, axis=1)
+                if seed % 2:
+                    ids[ids == 3000] = 2000  # two patches of one class taken for one
+            segments = [
+                {"id": int(k), "category_id": (7, 7, 7, 3, 3, 3, 1, 1)[k // 1000 - 1], "iscrowd": 0}
+                for k in rng.permutation(np.unique(ids[ids > 0]))
+            ]
+            for entry in segments:
+                entry["area"], entry["bbox"] = int((ids == entry["id"]).sum()), [0, 0, 1, 1]
+            rgb = encode_ids(ids)
+            Image.fromarray(rgb).save(tmp_path / name / f"{number}.png")
+            parts.append(panoptic_map(rgb, segments, label_set))
+            annotations.append({"image_id": number, "file_name": f"{number}.png", "segments_info": segments})
+        images = [{"id": k, "file_name": f"{k}.jpg", "height": 20, "width": 30} for k in range(4)]
+        content = {"images": images, "annotations": annotations, "categories": categories(label_set)}
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(content))
+    evaluation = PanopticEval(*map(str, files))
+    evaluation.evaluate()
+    for prediction, truth in zip(maps["prediction"], maps["truth"], strict=True):
+        quality.update(prediction, truth)
+    assert any(truth.split_stuff for truth in maps["truth"])
+    for category in label_set:
+        score, theirs = quality.compute().per_class[category.name], evaluation.results()["per_class"][category.id]
+        assert (score.tp, score.fp, score.fn) == (theirs["tp"], theirs["fp"], theirs["fn"])
+        assert score.pq == pytest.approx(theirs["pq"], abs=1e-9)
+    # Written again, the segments are still apart.
+    rgb, entry = annotation(maps["truth"][0], label_set, 1, "a.png")
+    assert (
+        panoptic_map(rgb, entry["segments_info"], label_set).segments(label_set)[1]
+        == maps["truth"][0].segments(label_set)[1]
+    )
+
+
 def test_writer_leaves_png_and_one_json(tmp_path: Path) -> None:
     with CocoPanopticWriter(tmp_path / "out" / "deep", LABEL_SET) as writer:
         assert writer.add("b.tif", random_map(0)) == tmp_path / "out" / "deep" / "panoptic" / "b.png"

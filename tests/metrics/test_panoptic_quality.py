@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
-from panembed.metrics.overlaps import compact
 from panembed.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult, match_segments
 
 LABEL_SET = LabelSet(
@@ -346,12 +345,3 @@ def test_image_of_noise_matches_itself_pixel_by_pixel() -> None:
     counts = match_segments(noise, noise, ONE_THING)
     assert counts.tp.tolist() == [np.unique(instance).size]
     assert counts.iou.tolist() == [np.unique(instance).size]
-
-
-@pytest.mark.parametrize("largest", [9, 2**24 + 5, 2**40, 2**62])
-def test_numbering_by_table_and_by_both_sorts_equals_numpys(largest: int) -> None:
-    values = np.random.default_rng(0).choice([0, 3, largest // 2, largest - 1, largest], size=200)
-    found, place = compact(values)
-    expected, expected_place = np.unique(values, return_inverse=True)
-    np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(place, expected_place)

@@ -19,6 +19,7 @@ from PIL import Image
 from panembed.errors import InputError, OutputError
 from panembed.io.atomic import atomic_path, write_json
 from panembed.io.images import PNG_EFFORT
+from panembed.label_runs import Runs, color_run_starts, compact
 from panembed.labels import IGNORE, LabelSet, PanopticMap
 
 MAX_SEGMENT_ID = 256**3 - 1
@@ -42,12 +43,15 @@ def decode_ids(rgb: ArrayLike) -> NDArray[np.int32]:
     >>> decode_ids(np.array([[[3, 2, 1]]], dtype=np.uint8)).tolist()
     [[66051]]
     """
-    array = np.asarray(rgb)
+    # Cast first: 256 * G doesn't fit uint8.
+    wide = _check_rgb(np.asarray(rgb)).astype(np.int32)
+    return wide[..., 0] | wide[..., 1] << 8 | wide[..., 2] << 16
+
+
+def _check_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise ValueError(f"expected an HxWx3 uint8 RGB image, found {array.dtype} {array.shape}")
-    # Cast first: 256 * G doesn't fit uint8.
-    wide = array.astype(np.int32)
-    return wide[..., 0] | wide[..., 1] << 8 | wide[..., 2] << 16
+    return array
 
 
 def categories(label_set: LabelSet) -> list[dict[str, Any]]:
@@ -104,8 +108,9 @@ def panoptic_map(
     """Read one RGB image of segment ids and its `segments_info`: the inverse of `annotation`.
 
     Objects get instance ids 1, 2, ... within their class in the order of `segments_info`. The first crowd of a class
-    gets instance 0, further ones count on. Several segments of one stuff class become one, since stuff has no
-    instances. Missing `iscrowd` means 0; areas and boxes in the JSON are not used.
+    gets instance 0, further ones count on. A stuff class should be one segment; where a file has several, they are
+    numbered from 0 and the class is in `split_stuff`, since panopticapi, too, scores each by itself. Missing `iscrowd`
+    means 0; areas and boxes in the JSON are not used.
 
     Args:
         rgb: HxWx3 uint8.
@@ -121,18 +126,19 @@ def panoptic_map(
     >>> panoptic_map(encode_ids([[0, 300, 300]]), [{"id": 300, "category_id": 5}], leaves).instance.tolist()
     [[0, 1, 1]]
     """
+    image = np.ascontiguousarray(rgb)
     try:
-        ids = decode_ids(rgb)
+        starts = color_run_starts(_check_rgb(image))
     except ValueError as error:
         raise InputError(f"{source}: {error}") from None
-    size = int(ids.max(initial=0)) + 1
-    present = np.zeros(size, dtype=bool)
-    present[ids] = True
-    unexplained = set(np.flatnonzero(present).tolist()) - {0}
-    classes = np.full(size, IGNORE, dtype=np.uint8)
-    instances = np.zeros(size, dtype=np.int32)
+    height, width = image.shape[:2]
+    present, place = compact(decode_ids(image.reshape(1, -1, 3)[:, starts])[0].astype(np.int64))
+    place_of_id = {segment_id: number for number, segment_id in enumerate(present.tolist())}
+    unexplained = place_of_id.keys() - {0}
+    classes = np.full(len(present), IGNORE, dtype=np.uint8)
+    instances = np.zeros(len(present), dtype=np.int32)
     crowd: set[tuple[int, int]] = set()
-    num_objects = [0] * len(label_set)
+    num_objects, num_stuff = [0] * len(label_set), [0] * len(label_set)
     seen: set[int] = set()
     for entry in segments_info:
         try:
@@ -154,21 +160,26 @@ def panoptic_map(
             raise InputError(
                 f"{source}: segment {segment_id} has unknown category_id {category_id}; the label set has {known}"
             ) from None
-        seen.add(segment_id)
-        unexplained.remove(segment_id)
         number = 0
-        if label_set[index].is_thing and not (is_crowd and (index, 0) not in crowd):
+        if not label_set[index].is_thing:
+            number = num_stuff[index]
+            num_stuff[index] += 1
+        elif not is_crowd or (index, 0) in crowd:
             num_objects[index] += 1
             number = num_objects[index]
+        seen.add(segment_id)
+        unexplained.remove(segment_id)
         if is_crowd:
             crowd.add((index, number))
-        classes[segment_id], instances[segment_id] = index, number
+        classes[place_of_id[segment_id]], instances[place_of_id[segment_id]] = index, number
     if unexplained:
         raise InputError(
             f"{source}: segment id {min(unexplained)} is in the image but not in segments_info; add its entry or set "
             "its pixels to 0 (void)"
         )
-    return PanopticMap(classes[ids], instances[ids], crowd)
+    runs = Runs(starts, classes[place], instances[place], height * width)
+    split_stuff = [index for index, number in enumerate(num_stuff) if number > 1]
+    return PanopticMap.from_runs(runs, (height, width), crowd, split_stuff)
 
 
 class CocoPanopticWriter:

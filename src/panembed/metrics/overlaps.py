@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panembed.label_runs import Runs, compact, merge_starts
 from panembed.labels import IGNORE, LabelSet, PanopticMap
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-MAX_TABLE = 1 << 24
-"""Values below this are numbered by a table, higher ones by sorting, which is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +22,28 @@ class Overlaps:
         truth_class: class index of each true segment; entry 0, void, is 0 and means nothing.
         prediction_class: of each predicted segment, as `truth_class`.
         is_crowd: whether a true segment is a crowd; False for void.
+        prediction_is_crowd: whether a predicted segment is marked as a crowd; False for void.
         truth_area: pixels of each true segment.
         prediction_area: pixels of each predicted segment.
         prediction_on_void: pixels of each predicted segment on the truth's void.
         truth: of each pair that overlaps, the true segment; void counts too.
         prediction: of each pair, the predicted segment.
         area: of each pair, the pixels in common.
+        confusion: pixels of each true class (C + 1 rows, the last is without class) by predicted class (columns, as
+            the rows). Thing pixels that belong to no object, void as segments, have their class here.
     """
 
     truth_class: Ints
     prediction_class: Ints
     is_crowd: NDArray[np.bool_]
+    prediction_is_crowd: NDArray[np.bool_]
     truth_area: Floats
     prediction_area: Floats
     prediction_on_void: Floats
     truth: Ints
     prediction: Ints
     area: Floats
+    confusion: Ints
 
 
 def count_overlaps(prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> Overlaps:
@@ -66,50 +68,63 @@ def count_overlaps(prediction: PanopticMap, truth: PanopticMap, label_set: Label
     if prediction.shape != truth.shape:
         sizes = [f"{height}x{width}" for height, width in (prediction.shape, truth.shape)]
         raise ValueError(f"the prediction is {sizes[0]} but the truth is {sizes[1]} pixels; expected one size")
-    starts = _run_starts(truth.semantic, truth.instance, prediction.semantic, prediction.instance)
-    lengths = np.diff(starts, append=truth.semantic.size)
-    truth_of_run, truth_class, is_crowd = _number_segments(truth, starts, label_set, "truth")
-    pred_of_run, pred_class, _ = _number_segments(prediction, starts, label_set, "prediction")
-    pair_keys, pair_of_run = compact(truth_of_run * len(pred_class) + pred_of_run)
+    truth_runs, pred_runs = truth.runs(), prediction.runs()
+    truth_side = _number_segments(truth, truth_runs, label_set, "truth")
+    pred_side = _number_segments(prediction, pred_runs, label_set, "prediction")
+    truth_class, pred_class = truth_side.segment_class, pred_side.segment_class
+    starts, in_truth, in_pred = merge_starts(truth_runs.starts, pred_runs.starts)
+    lengths = np.diff(starts, append=truth_runs.size)
+    # First pairs of parts, of which the classes are known; then pairs of segments, where several parts may be void.
+    parts = len(pred_side.part_class)
+    pairs, pair_of_run = compact(truth_side.part_of_run[in_truth] * parts + pred_side.part_of_run[in_pred])
     area = np.bincount(pair_of_run, weights=lengths).astype(np.float64)
-    t, p = np.divmod(pair_keys, len(pred_class))
+    t, p = np.divmod(pairs, max(parts, 1))
+    size = len(label_set) + 1
+    cell = np.minimum(truth_side.part_class[t], size - 1) * size + np.minimum(pred_side.part_class[p], size - 1)
+    confusion = np.bincount(cell, weights=area, minlength=size * size).astype(np.int64).reshape(size, size)
+    pairs, place = compact(truth_side.segment_of_part[t] * len(pred_class) + pred_side.segment_of_part[p])
+    area = np.bincount(place, weights=area).astype(np.float64)
+    t, p = np.divmod(pairs, len(pred_class))
     return Overlaps(
         truth_class=truth_class,
         prediction_class=pred_class,
-        is_crowd=is_crowd,
+        is_crowd=truth_side.is_crowd,
+        prediction_is_crowd=pred_side.is_crowd,
         truth_area=np.bincount(t, weights=area, minlength=len(truth_class)).astype(np.float64),
         prediction_area=np.bincount(p, weights=area, minlength=len(pred_class)).astype(np.float64),
         prediction_on_void=np.bincount(p[t == 0], weights=area[t == 0], minlength=len(pred_class)).astype(np.float64),
         truth=t,
         prediction=p,
         area=area,
+        confusion=confusion,
     )
 
 
-def _run_starts(*maps: NDArray[Any]) -> Ints:
-    """Flat positions where at least one of the equal-sized maps changes, and 0."""
-    changed = np.zeros(maps[0].size, dtype=bool)
-    changed[:1] = True
-    for array in maps:
-        flat = array.ravel()
-        changed[1:] |= flat[1:] != flat[:-1]
-    return np.flatnonzero(changed)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One map: its parts are the pixels of one class and instance, in that order; each is a segment or void.
 
-
-def _number_segments(
-    panoptic: PanopticMap, starts: Ints, label_set: LabelSet, role: str
-) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    """Number the segments from 1 in order of class and instance; 0 is void.
-
-    Returns:
-        The segment at every run start; the class of every segment; whether it is a crowd. Void has class 0, no crowd.
+    Attributes:
+        part_of_run: the part that each run belongs to.
+        part_class: class index of each part.
+        segment_of_part: number of its segment from 1, or 0 for void.
+        segment_class: class index of each segment; void, the first, has 0.
+        is_crowd: whether a segment is a crowd; False for void.
     """
+
+    part_of_run: Ints
+    part_class: Ints
+    segment_of_part: Ints
+    segment_class: Ints
+    is_crowd: NDArray[np.bool_]
+
+
+def _number_segments(panoptic: PanopticMap, runs: Runs, label_set: LabelSet, role: str) -> _Side:
     is_thing = np.zeros(IGNORE + 1, dtype=bool)
     is_thing[list(label_set.things)] = True
-    semantic = panoptic.semantic.ravel()[starts]
-    instance = np.where(is_thing[semantic], panoptic.instance.ravel()[starts], 0)
+    instance = np.where(panoptic.counts_instances(label_set)[runs.category], runs.instance, 0)
     base = int(instance.max(initial=0)) + 1
-    keys, key_of_run = compact(semantic.astype(np.int64) * base + instance)
+    keys, part_of_run = compact(runs.category.astype(np.int64) * base + instance)
     classes, ids = np.divmod(keys, base)
     unknown = classes[(classes >= len(label_set)) & (classes != IGNORE)]
     if unknown.size:
@@ -118,30 +133,10 @@ def _number_segments(
     for category, number in panoptic.crowd:
         is_crowd |= (classes == category) & (ids == number)
     kept = (classes != IGNORE) & (~is_thing[classes] | (ids > 0) | is_crowd)
-    segment_of_key = np.where(kept, np.cumsum(kept), 0)
-    return segment_of_key[key_of_run], np.append(0, classes[kept]), np.append(False, is_crowd[kept])
-
-
-def compact(values: Ints) -> tuple[Ints, Ints]:
-    """Sorted distinct values (all >= 0), and the place of each among them: a faster `np.unique` with its inverse."""
-    if not len(values):
-        return values, values
-    span = int(values.max()) + 1
-    if span <= MAX_TABLE:
-        present = np.zeros(span, dtype=bool)
-        present[values] = True
-        found = np.flatnonzero(present)
-        place_of_value = np.empty(span, dtype=np.int64)
-        place_of_value[found] = np.arange(len(found))
-        return found, place_of_value[values]
-    bits = len(values).bit_length()
-    if span.bit_length() + bits < 64:  # sorting values that carry their place is several times faster than argsort
-        packed = np.sort((values << bits) | np.arange(len(values)))
-        ordered, order = packed >> bits, packed & ((1 << bits) - 1)
-    else:
-        order = np.argsort(values)
-        ordered = values[order]
-    is_first = np.append(True, ordered[1:] != ordered[:-1])
-    place = np.empty(len(values), dtype=np.int64)
-    place[order] = np.cumsum(is_first) - 1
-    return ordered[is_first], place
+    return _Side(
+        part_of_run=part_of_run,
+        part_class=classes,
+        segment_of_part=np.where(kept, np.cumsum(kept), 0),
+        segment_class=np.append(0, classes[kept]),
+        is_crowd=np.append(False, is_crowd[kept]),
+    )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.labels import LabelSet, PanopticMap
-from panembed.metrics.overlaps import Ints, count_overlaps
+from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,11 @@ class PanopticQuality:
         Raises:
             ValueError: the two maps differ in size, or hold a class index that the label set lacks.
         """
-        counts = match_segments(prediction, truth, self.label_set)
+        return self.add(count_overlaps(prediction, truth, self.label_set))
+
+    def add(self, overlaps: Overlaps) -> PanopticQualityResult:
+        """Count one image whose overlaps, of the same classes, have been counted, and return its own result."""
+        counts = match_overlaps(overlaps, self.label_set)
         self.counts += counts
         return summarize(counts, self.label_set)
 
@@ -190,8 +194,8 @@ def _average(scores: Iterable[Score]) -> Score:
 def match_segments(prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> MatchCounts:
     """Match the segments of one image and count, per class, as panopticapi does.
 
-    - All pixels of a stuff class are one segment, whatever their instance numbers. Thing pixels with instance 0 are
-      void, unless `crowd` lists (class index, 0).
+    - All pixels of a stuff class are one segment, whatever their instance numbers, unless `split_stuff` lists the
+      class. Thing pixels with instance 0 are void, unless `crowd` lists (class index, 0).
     - The union of a pair leaves out what the prediction has on the truth's void.
     - True crowds match nothing and miss nothing. A prediction's `crowd` marks count for nothing.
     - A predicted segment without a match is dropped, not a false positive, if more than half of it lies on the
@@ -214,7 +218,17 @@ def match_segments(prediction: PanopticMap, truth: PanopticMap, label_set: Label
     >>> counts.tp, counts.fp, counts.fn, counts.iou.round(3)
     (array([1]), array([0]), array([1]), array([0.667]))
     """
-    pairs = count_overlaps(prediction, truth, label_set)
+    return match_overlaps(count_overlaps(prediction, truth, label_set), label_set)
+
+
+def match_overlaps(pairs: Overlaps, label_set: LabelSet) -> MatchCounts:
+    """`match_segments` where the overlaps have been counted.
+
+    >>> leaves = LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}])
+    >>> panoptic = PanopticMap([[0, 0]], [[1, 2]])
+    >>> match_overlaps(count_overlaps(panoptic, panoptic, leaves), leaves).tp
+    array([2])
+    """
     num_classes = len(label_set)
     truth_class, pred_class, is_crowd = pairs.truth_class, pairs.prediction_class, pairs.is_crowd
     t, p, overlap = pairs.truth, pairs.prediction, pairs.area

@@ -19,7 +19,7 @@ class CocoPredictions:
 
     The PNGs are looked for in the folder that is called like the JSON, in `panoptic/` beside it, and beside it. Class
     ids must be the truth's; where the JSON lists its categories, their names must be the truth's, too. Several segments
-    of one stuff class count as one; marks of crowds count for nothing.
+    of one stuff class count one by one, as panopticapi counts them; marks of crowds count for nothing.
 
     Args:
         path: the JSON.
