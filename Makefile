@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # A folder with cvppp/, cityscapes/, ... to test on real images; tests that lack their data skip and say so.
 export PANEMBED_DATA ?=
 
-.PHONY: setup demo test quick lint bench clean
+.PHONY: setup demo test quick lint bench reproduce table-a table-b clean
 
 setup: $(READY)
 
@@ -28,6 +28,15 @@ quick: setup  ## the core of the tests, for the inner loop
 
 bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MODEL=runs/leaf adds what needs a trained model
 	$(BIN)/python -m benchmarks $(if $(MODEL),--model $(MODEL))
+
+reproduce: table-a table-b  ## the tables of docs/experiments.md; stopped at any moment, it goes on where it was
+
+table-a: HOURS := some 12 hours
+table-b: HOURS := some 30 hours
+table-a table-b: table-%: setup
+	@test -d "$(PANEMBED_DATA)/cvppp" || { echo 'make $@ needs the leaf images: set PANEMBED_DATA to a folder that holds cvppp/A1, found "$(PANEMBED_DATA)"' >&2; exit 2; }
+	@echo 'expect $(HOURS) on two CPU cores; once runs are done, panembed experiment --dry-run tells it better' >&2
+	$(BIN)/panembed experiment experiments/$@.yaml --data "$(PANEMBED_DATA)/cvppp" --output runs/experiments/$@
 
 lint: setup
 	$(BIN)/ruff check .

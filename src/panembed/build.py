@@ -262,6 +262,14 @@ def model_split(name: str | os.PathLike[str]) -> Split:
     return Split(tuple(data["train"]), tuple(data["val"]), tuple(data["test"]), data["seed"], tuple(data["fractions"]))
 
 
+def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the numbers in label images meant to a model, if its settings said so."""
+    require_torch()
+    from panembed.models.pretrained import read_config
+
+    return read_config(resolve_model_folder(name)).settings.get("labels")
+
+
 def trainer(
     settings: Settings,
     dataset: Dataset,

@@ -19,6 +19,7 @@ from panembed.io.tables import write_csv
 from panembed.label_runs import Ints
 from panembed.labels import LabelSet, PanopticMap
 from panembed.metrics.average_precision import CITYSCAPES_MIN_AREA, AveragePrecision
+from panembed.metrics.error_census import ErrorCensus
 from panembed.metrics.leaf import LeafScores
 from panembed.metrics.mean_iou import MeanIoU
 from panembed.metrics.overlaps import count_overlaps
@@ -47,8 +48,8 @@ def default_min_area(label_set: LabelSet) -> int:
 class Evaluation:
     """Collects scores image by image.
 
-    Always Panoptic Quality and the classes' IoU. Average precision where there are things. Leaf measures (SBD, |DiC|,
-    FBD) are for one thing class, so they are there only where the label set has one.
+    Always Panoptic Quality and the classes' IoU. Average precision and a census of errors where there are things. Leaf
+    measures (SBD, |DiC|, FBD) are for one thing class, so they are there only where the label set has one.
 
     Attributes:
         label_set: the classes.
@@ -75,6 +76,7 @@ class Evaluation:
         self.iou = MeanIoU(self.label_set)
         self.precision = AveragePrecision(self.label_set, self.ap_min_area) if self.label_set.things else None
         self.leaf = LeafScores() if len(self.label_set.things) == 1 else None
+        self.census = ErrorCensus(self.label_set) if self.label_set.things else None
 
     def add(self, id: str, prediction: PanopticMap, truth: PanopticMap) -> None:
         """Score one image.
@@ -102,6 +104,8 @@ class Evaluation:
             row.update(leaf)
         row["objects_predicted"] = self._objects(overlaps.prediction_class, overlaps.prediction_is_crowd)
         row["objects_true"] = self._objects(overlaps.truth_class, overlaps.is_crowd)
+        if self.census is not None:
+            row |= self.census.add(overlaps)
         self.rows.append(row)
 
     def _objects(self, classes: Ints, is_crowd: NDArray[np.bool_]) -> int:
@@ -129,6 +133,8 @@ class Evaluation:
             data |= {"ap": objects.ap, "ap50": objects.ap50, "ap_min_area": self.ap_min_area}
         if self.leaf is not None:
             data.update(self.leaf.compute())
+        if self.census is not None:
+            data["census"] = self.census.compute()
         data["images"] = len(self.rows)
         data["objects_predicted"] = sum(row["objects_predicted"] for row in self.rows)
         data["objects_true"] = sum(row["objects_true"] for row in self.rows)

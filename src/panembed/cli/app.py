@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from panembed.cli import data, demo, evaluate, info, predict, train
+from panembed.cli import data, demo, evaluate, experiment, info, predict, train, tune
 from panembed.errors import PanembedError
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("tune")(tune.tune)
+app.command("experiment")(experiment.experiment)
 app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 app.command("info")(info.info)

@@ -62,10 +62,15 @@ def evaluate(
             min=0, metavar="PIXELS", help="AP ignores smaller true objects; by default 100 for Cityscapes, else 0"
         ),
     ] = None,
+    oracle: Annotated[
+        bool,
+        typer.Option("--oracle", help="also score with true classes and true centres: what better ones could win"),
+    ] = False,
 ) -> None:
     """Score a model, or the predictions of any tool, against truth.
 
-    Writes metrics.json, per_image.csv, tables (scores.md, scores.tex) and a picture of the worst images.
+    Writes metrics.json, per_image.csv, tables (scores.md, scores.tex), a picture of the worst images, and one of what
+    became of small and large objects (errors.png). With --oracle also oracle.json and oracle.md.
 
     Example: panembed evaluate --model runs/leaf --data cvppp --output runs/leaf/test
 
@@ -75,17 +80,22 @@ def evaluate(
 
     from panembed import build
     from panembed.cli.console import bar, messages, quality_table
+    from panembed.cli.tables import error_table, oracle_table
     from panembed.datasets.splits import SPLIT_FILE
     from panembed.evaluation import evaluate_model, evaluate_predictions
+    from panembed.io.atomic import write_json
     from panembed.io.output_folder import claim_folder
     from panembed.labels import PanopticMap
+    from panembed.oracle import evaluate_oracles, write_oracles
     from panembed.predictions.matching import match_predictions
     from panembed.predictions.stored import open_predictions
+    from panembed.report.figures import fates_by_size
     from panembed.report.tables import write_tables
 
-    _check_options(model, predictions, device, prediction_format, allow_missing)
-    dataset = open_data(data, format, labels)
+    _check_options(model, predictions, device, prediction_format, allow_missing, oracle)
+    dataset = open_data(data, format, labels, None if model is None else build.labels_of(model))
     kept: dict[str, PanopticMap] = {}
+    oracles: dict[str, dict[str, float | None]] = {}
     with bar() as progress:
         task = progress.add_task("evaluating", total=None, note="")
 
@@ -100,7 +110,10 @@ def evaluate(
             ids = build.choose_ids(dataset, split, build.model_split(model))
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
-            evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area)
+            if oracle:
+                evaluation, oracles = evaluate_oracles(loaded, dataset, ids, each, ap_min_area=ap_min_area)
+            else:
+                evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area)
         else:
             assert predictions is not None
             split = split or ("test" if (dataset.root / SPLIT_FILE).exists() else "all")
@@ -112,27 +125,42 @@ def evaluate(
             evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area)
     evaluation.write(folder)
     metrics = evaluation.metrics()
+    if oracles:
+        metrics["oracle"] = oracles
+        write_oracles(folder, oracles)
+        write_json(folder / "metrics.json", metrics)
     scored = (model or predictions or folder).resolve()
     write_tables(folder, scored.name if scored.is_dir() else scored.stem, metrics)
     if predictions is not None:
         shapes = {id: dataset.read_truth(id).shape for id in evaluation.ranked()[:pictures]}
         kept = {id: matched.read(id, shape) for id, shape in shapes.items()}
     _draw_worst(dataset, evaluation.rows, {id: kept[id] for id in evaluation.ranked()[:pictures]}, folder)
-    Console(highlight=False).print(quality_table(evaluation.quality_result(), metrics))
+    said = Console(highlight=False)
+    said.print(quality_table(evaluation.quality_result(), metrics))
+    if "census" in metrics and metrics["census"]["by_size"]:
+        fates_by_size(metrics["census"]["by_size"], folder / "errors.png")
+        said.print(error_table(metrics["census"]))
+    if oracles:
+        said.print(oracle_table(oracles))
     if predictions is not None:
         _say_what_was_scored(matched, prediction_format == "auto")
     messages().print(f"{split} split; written to {folder}")
 
 
 def _check_options(
-    model: Path | None, predictions: Path | None, device: str, prediction_format: str, allow_missing: bool
+    model: Path | None,
+    predictions: Path | None,
+    device: str,
+    prediction_format: str,
+    allow_missing: bool,
+    oracle: bool,
 ) -> None:
     from panembed.errors import SettingsError
 
     if (model is None) == (predictions is None):
         found = "none" if model is None else "both"
         raise SettingsError(f"evaluate needs --model or --predictions; expected exactly one of them, found {found}")
-    unused = {"--device": device != "auto"}
+    unused = {"--device": device != "auto", "--oracle": oracle}
     if predictions is None:
         unused = {"--prediction-format": prediction_format != "auto", "--allow-missing": allow_missing}
     for option, given in unused.items():

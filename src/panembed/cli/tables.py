@@ -1,12 +1,18 @@
-"""Tables of what a data set holds."""
+"""Tables of what a data set holds, of errors, oracles and trials."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from panembed.datasets.census import Census
 from panembed.labels import IGNORE, LabelSet
+from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
+from panembed.oracle import COLUMNS, VARIANTS, shown
+from panembed.tuning import TUNED
 
 _MANY_CLASSES = 30
 
@@ -66,3 +72,54 @@ def census_notes(census: Census, left_out: int = 0) -> list[str]:
 
 def _range(values: list[int]) -> str:
     return f"{min(values)} to {max(values)}, median {np.median(values):.0f}" if values else "-"
+
+
+def error_table(census: Mapping[str, Any]) -> Table:
+    """What became of true objects, of all and by size, and what the predicted ones are.
+
+    Args:
+        census: what `panembed.metrics.error_census.ErrorCensus.compute` gives.
+    """
+    sizes = census["by_size"]
+    heads = ["", "true", "predicted", *(f"to {group['area_to']} px" for group in sizes)]
+    rows = [["objects", *(str(counts["objects"]) for counts in (census["true"], census["predicted"], *sizes))]]
+    for label in dict.fromkeys((*TRUE_LABELS, *PREDICTED_LABELS)):
+        rows.append(
+            [label.replace("_", " "), str(census["true"].get(label, "")), str(census["predicted"].get(label, ""))]
+        )
+        rows[-1] += [f"{100 * group[label] / group['objects']:.0f} %" if label in group else "" for group in sizes]
+    caption = "found: IoU > 0.5 with an object of its class; on the right true objects by area, from small to large"
+    return _figures_table(heads, rows, caption)
+
+
+def oracle_table(table: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """One row for each way to score the same network outputs; see `panembed.oracle`."""
+    columns = list(next(iter(table.values())))
+    return _figures_table(
+        ["network outputs", *(COLUMNS[name] for name in columns)],
+        [[VARIANTS[name], *(shown(column, row[column]) for column in columns)] for name, row in table.items()],
+        "true classes: the truth's class mask; true centres: means of the true objects' embeddings instead of modes",
+    )
+
+
+def trials_table(path: Sequence[Mapping[str, Any]], maximize: str, trials: int, images: int) -> Table:
+    """The settings that a search came by, from the present to the best."""
+    figures = [name for name in ("pq_things", "sbd", "abs_dic", "pq") if name in path[0]]
+    rows = [
+        [*("-" if row[name] is None else f"{row[name]:g}" for name in TUNED), *(shown(f, row[f]) for f in figures)]
+        for row in path
+    ]
+    caption = (
+        f"{trials} trials on {images} images for a higher {COLUMNS[maximize]}; from the present settings to the best"
+    )
+    heads = [name.replace("_", " ") for name in TUNED]
+    return _figures_table([*heads, *(COLUMNS[name] for name in figures)], rows, caption)
+
+
+def _figures_table(heads: list[str], rows: list[list[str]], caption: str) -> Table:
+    table = Table(*heads, caption=caption, caption_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return table

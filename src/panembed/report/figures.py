@@ -101,6 +101,41 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     _save(figure, path)
 
 
+_FATE_COLORS = {
+    "found": "tab:green",
+    "merged": "tab:red",
+    "split": "tab:blue",
+    "boundary": "tab:orange",
+    "wrong_class": "tab:purple",
+    "missed": "0.6",
+}
+
+
+def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw what became of true objects, one bar a size group.
+
+    Args:
+        groups: `by_size` of `panembed.metrics.error_census.ErrorCensus.compute`; at least one.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(7.2, 1.2 + 0.45 * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    names = [f"{g['area_from']} to {g['area_to']} px\n{g['objects']} objects" for g in groups]
+    left = np.zeros(len(groups))
+    for label, color in _FATE_COLORS.items():
+        shares = np.array([100 * g[label] / g["objects"] for g in groups])
+        if not shares.any():
+            continue
+        bars = axes.barh(names, shares, left=left, color=color, label=label.replace("_", " "), height=0.7)
+        axes.bar_label(bars, [f"{s:.0f}" if s >= 4 else "" for s in shares], label_type="center", fontsize=8)
+        left += shares
+    axes.set(xlim=(0, 100), xlabel="percent of true objects")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    axes.legend(fontsize=8, ncols=6, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    _save(figure, path)
+
+
 def match_colors(prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> PanopticMap:
     """Renumber predicted objects by the true object of their class that each overlaps most, largest overlap first.
 

@@ -1,0 +1,103 @@
+"""`panembed tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, ModelName, Overwrite, open_data
+
+
+def tune(
+    model: ModelName,
+    data: DataFolder,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="where tune.csv goes; by default M/tune")
+    ] = None,
+    split: Annotated[str, typer.Option(help="which images to choose by: val or train")] = "val",
+    maximize: Annotated[str, typer.Option(help="what to make as high as possible: pq_things, sbd or pq")] = "pq_things",
+    trials: Annotated[int | None, typer.Option(min=1, help="stop after this many; by default 200")] = None,
+    full_grid: Annotated[
+        bool, typer.Option("--full-grid", help="try every combination (thousands), not one setting after the other")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="leave the model as it is")] = False,
+    format: DataFormat = "auto",
+    labels: LabelsFile = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find better grouping settings for a trained model on its validation images, and store them in the model.
+
+    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence, from the model's own on, and changes what
+    gains more than 0.1 point. Writes all trials to tune.csv; the former settings stay in the model's config.json.
+
+    Example: panembed tune --model runs/leaf --data cvppp
+    """
+    from rich.console import Console
+
+    from panembed import build
+    from panembed.cli.console import bar, messages
+    from panembed.cli.tables import trials_table
+    from panembed.errors import SettingsError
+    from panembed.io.output_folder import claim_folder
+    from panembed.io.tables import write_csv
+    from panembed.models.pretrained import update_grouping
+    from panembed.tuning import CRITERIA, GroupingTuner, coordinate_search, grid_search, ladders
+
+    if split not in ("val", "train"):
+        raise SettingsError(
+            f"--split {split}: settings chosen on test images would make their test scores worthless; "
+            "expected val or train"
+        )
+    if maximize not in CRITERIA:
+        raise SettingsError(f"--maximize {maximize!r} is unknown; expected {', '.join(CRITERIA)}")
+    dataset = open_data(data, format, labels, build.labels_of(model))
+    loaded = build.load(model, device=device)
+    model_folder = build.resolve_model_folder(model)
+    ids = build.choose_ids(dataset, split, build.model_split(model))
+    folder = claim_folder(output or model / "tune", overwrite=overwrite)
+    with bar() as progress:
+        task = progress.add_task("network", total=len(ids), note="")
+        with GroupingTuner(loaded, dataset, ids, criterion=maximize, each=lambda: progress.advance(task)) as tuner:
+            if tuner.num_kept < len(ids):
+                messages().print(
+                    f"outputs of {tuner.num_kept} of {len(ids)} images fit in memory; the network runs again on the "
+                    "others in every trial"
+                )
+            start, steps = tuner.start, ladders(tuner.start)
+            task = progress.add_task("trials", total=trials, note="")
+
+            def score(values: dict[str, float | int | None]) -> float:
+                value = tuner.score(values)
+                progress.update(task, advance=1, note=f"{maximize} {100 * value:.1f}")
+                return value
+
+            if full_grid:
+                found = grid_search(score, start, steps, max_trials=trials)
+            else:
+                found = coordinate_search(score, start, steps, max_trials=trials or 200)
+            best = [trial for trial in found if trial.kept][-1]
+            gain, error = tuner.gain(best.values)
+    rows = [
+        {"trial": number, **trial.values, **tuner.figures_of(trial.values), "kept": int(trial.kept)}
+        for number, trial in enumerate(found)
+    ]
+    write_csv(folder / "tune.csv", rows)
+    Console(highlight=False).print(trials_table([row for row in rows if row["kept"]], maximize, len(rows), len(ids)))
+    said = messages()
+    if best.values == start:
+        said.print("no settings gain more than 0.1 point; the model stays as it is")
+    else:
+        said.print(f"{maximize} {100 * gain:+.1f} points, standard error {100 * error:.1f} over {len(ids)} images")
+        if split == "train":
+            said.print("note: the network has learned from these images, so others may need other settings")
+        if dry_run:
+            said.print("the model stays as it is (--dry-run)")
+        else:
+            scores = {"split": split, "images": len(ids), "maximize": maximize}
+            before, after = tuner.figures_of(start), tuner.figures_of(best.values)
+            update_grouping(model_folder, best.values, {**scores, "before": before, "after": after})
+            said.print(f"stored in {model_folder / 'config.json'}; the former settings are there as former_grouping")
+    said.print(f"{split} split; written to {folder}")

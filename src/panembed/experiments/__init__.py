@@ -1,0 +1,1 @@
+"""Tables over variants x seeds: what is asked for, carrying it out, and its results."""

@@ -1,0 +1,276 @@
+"""Carry out an experiment: one training after the other, each scored, the results written after each.
+
+Everything is in files, so a second call goes on where the first one ended, however it ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import statistics
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import panembed
+from panembed import build
+from panembed.datasets.sample import Dataset
+from panembed.datasets.splits import SPLIT_FILE, Split
+from panembed.errors import InputError, OutputError, PanembedError, SettingsError
+from panembed.evaluation import evaluate_model
+from panembed.experiments.plan import FAILURE_FILE, SCORES_FILE, Experiment, Run, read_scores
+from panembed.experiments.results import write_results
+from panembed.inference.predictor import PanopticModel
+from panembed.io.atomic import write_json, write_text
+from panembed.io.output_folder import claim_folder
+from panembed.run import train
+
+if TYPE_CHECKING:
+    from panembed.training.trainer import Progress
+
+EXPERIMENT_FILE = "experiment.yaml"
+"""The experiment in its output folder."""
+
+_TIMED_IMAGES = 20
+
+
+def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
+    """Make sure that every run can begin, and that those in the output folder belong to this experiment and data.
+
+    Raises:
+        SettingsError: settings that can't be built, or others than a run there was made with.
+        InputError: data without the part that is scored, or with another split than a run there was made with.
+        OutputError: the output folder is in use for something else.
+    """
+    _check_output(experiment, output)
+    first, *_ = runs = experiment.runs(output)
+    split = build.split_for_training(dataset, first.settings)
+    if not split.select(experiment.score):
+        raise InputError(f"{dataset.root}: no images are for {experiment.score}; choose another part with score:")
+    classes = [category.name for category in dataset.label_set]
+    for column in experiment.shown_columns():
+        named = column.removeprefix("per_class.").rpartition(".")[0]
+        if column.startswith("per_class.") and named not in classes:
+            raise SettingsError(f"column {column!r}: the data has no class {named!r}; there are {', '.join(classes)}")
+    for run in runs:
+        if run.seed == first.seed:
+            try:
+                if run.source is None:
+                    build.check(run.settings, dataset.label_set)
+                else:
+                    build.grouping(run.settings.grouping, dataset.label_set)
+            except SettingsError as error:
+                raise SettingsError(f"variant {run.variant}: {error}") from error
+        run.state(experiment.score)
+        if (run.folder / SPLIT_FILE).is_file():
+            began = Split.read(run.folder / SPLIT_FILE)
+            if any(began.select(part) != split.select(part) for part in ("train", "val", "test")):
+                raise InputError(
+                    f"{run.folder / SPLIT_FILE}: the run was made with other images, or another split of them, than "
+                    f"{dataset.root} has; choose another output"
+                )
+
+
+def _check_output(experiment: Experiment, output: Path) -> None:
+    path = output / EXPERIMENT_FILE
+    if not path.is_file():
+        if output.exists():
+            claim_folder(output, instead="the folder of an experiment that began")
+        return
+    title = yaml.safe_load(path.read_text(encoding="utf-8"))["title"]
+    if title != experiment.title:
+        raise OutputError(
+            f"{output}: the folder is of the experiment {title!r}, not of {experiment.title!r}; choose another"
+        )
+
+
+def perform(
+    experiment: Experiment,
+    dataset: Dataset,
+    output: Path,
+    runs: Sequence[Run],
+    *,
+    device: str = "auto",
+    progress: Callable[[Run], AbstractContextManager[Progress | None]] = lambda run: nullcontext(),
+    say: Callable[[str], None] = lambda sentence: None,
+) -> list[Run]:
+    """Train and score what isn't done yet, one run after the other, and write the results after each.
+
+    A run that another process is at is left to it. A run that fails is noted in its folder, and the others go on.
+
+    Args:
+        experiment: that the runs are of.
+        dataset: images with truth.
+        output: where everything goes; made where missing.
+        runs: some or all of `experiment.runs(output)`.
+        device: auto, cpu, cuda, ...
+        progress: gives what is told of every step of a training.
+        say: told what begins, and what failed.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM; the run under way and the results so far are saved.
+        PanembedError: see `check`; nothing was begun.
+    """
+    check(experiment, dataset, output)
+    claim_folder(output, overwrite=True)
+    for run in runs:
+        run.folder.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    write_text(output / EXPERIMENT_FILE, text)
+    failed = []
+    with _terminated_as_interrupted():
+        try:
+            _write(experiment, output)
+            for number, run in enumerate(runs, 1):
+                with _locked(run.folder.with_name(f".{run.folder.name}.lock")) as ours:
+                    if not ours:
+                        say(f"{run}: another process is at it")
+                        continue
+                    if run.state(experiment.score) == "done":
+                        continue
+                    if run.source is not None and not _has_ended(run.source):
+                        say(f"{run}: takes its weights from {run.source}, which another process is at")
+                        continue
+                    say(f"{number} of {len(runs)}: {run}")
+                    if not _attempt(run, dataset, experiment.score, device, progress):
+                        failed.append(run)
+                        say(f"{run} failed: {run.failure()}")
+                _write(experiment, output)
+        except KeyboardInterrupt as error:
+            _write(experiment, output)
+            raise KeyboardInterrupt("all is saved, the same command goes on") from error
+    return failed
+
+
+def _attempt(
+    run: Run, dataset: Dataset, part: str, device: str, progress: Callable[[Run], AbstractContextManager[Any]]
+) -> bool:
+    """Train and score; False where that failed, and failure.txt says why."""
+    (run.folder / FAILURE_FILE).unlink(missing_ok=True)
+    try:
+        scores = _train_and_score(run, dataset, part, device, progress)
+    except (PanembedError, RuntimeError, ValueError) as error:
+        # RuntimeError is how PyTorch tells that memory ran out, ValueError how mean shift refuses NaN.
+        told = str(error)
+        if not isinstance(error, PanembedError):
+            told = f"{type(error).__name__}: {told.partition(chr(10))[0]}\n\n{traceback.format_exc()}"
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_text(run.folder / FAILURE_FILE, told.rstrip() + "\n")
+        return False
+    write_json(run.folder / SCORES_FILE, scores)
+    return True
+
+
+def _train_and_score(
+    run: Run, dataset: Dataset, part: str, device: str, progress: Callable[[Run], AbstractContextManager[Any]]
+) -> dict[str, Any]:
+    from panembed.models.pretrained import read_config
+
+    if run.source is None:
+        _forget_precision()
+        begun = run.is_begun()
+        with progress(run) as told:
+            rows = train(
+                run.settings, dataset, run.folder, resume=begun, overwrite=not begun, device=device, progress=told
+            )
+        trained = {"train_seconds": sum(float(row["seconds"]) for row in rows), "epochs": len(rows)}
+        weights = run.folder
+    else:
+        source = read_scores(run.source)
+        if source is None:
+            raise InputError(f"{run.source}: the run whose weights this one takes failed; mend that one first")
+        trained = {key: source[key] for key in ("train_seconds", "epochs")}
+        weights = run.source
+    model = build.load(weights, device=device)
+    model.grouping = build.grouping(run.settings.grouping, dataset.label_set)
+    ids = build.choose_ids(dataset, part, build.model_split(weights))
+    evaluation = evaluate_model(model, dataset, ids)
+    folder = run.folder / part
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation.write(folder)
+    net = build.network(run.settings, dataset.label_set, pretrained=False)
+    return {
+        "variant": run.variant,
+        "seed": run.seed,
+        "from": None if run.source is None else run.source.parent.name,
+        "score": part,
+        "panembed": panembed.__version__,
+        **trained,
+        "best_epoch": read_config(build.resolve_model_folder(weights)).metrics.get("epoch"),
+        "predict_seconds": _seconds_an_image(model, dataset, ids),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "trained_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "metrics": evaluation.metrics(),
+        "settings": run.settings.model_dump(mode="json"),
+    }
+
+
+def _seconds_an_image(model: PanopticModel, dataset: Dataset, ids: Sequence[str]) -> float:
+    """Median time from pixels to panoptic map, one image after the other, reading not counted."""
+    model.segment(dataset.read_image(ids[0]))  # the first call is slower
+    spent = []
+    for id in ids[:_TIMED_IMAGES]:
+        image = dataset.read_image(id)
+        started = time.perf_counter()
+        model.segment(image)
+        spent.append(time.perf_counter() - started)
+    return statistics.median(spent)
+
+
+def _forget_precision() -> None:
+    """Let the next training choose its precision; accelerate keeps the first one's for the whole process."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _has_ended(folder: Path) -> bool:
+    return (folder / SCORES_FILE).is_file() or (folder / FAILURE_FILE).is_file()
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a file's lock, which the system lifts however the process ends; False where another process holds it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            ours = True
+        except BlockingIOError:
+            ours = False
+        except OSError as error:
+            raise OutputError(
+                f"{path}: can't be locked ({error.strerror}); choose an output on a local disk"
+            ) from error
+        yield ours
+
+
+def _write(experiment: Experiment, output: Path) -> None:
+    """Write the results; else those of a process that read the folders earlier might replace ours."""
+    with _locked(output / ".results.lock", wait=True):
+        write_results(experiment, output)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Take SIGTERM like Ctrl-C, also while a model is scored; a training does so by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(kind: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,288 @@
+"""What an experiment is: variants of settings x seeds in a YAML file, and how far each run is, as its folder tells."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from panembed.config import Settings
+from panembed.datasets.splits import SPLIT_FILE
+from panembed.errors import InputError, SettingsError
+from panembed.report.experiment_table import COLUMNS, column_of
+
+SCORES_FILE, FAILURE_FILE = "scores.json", "failure.txt"
+"""In the folder of a run that is done, and of one that failed."""
+
+State = Literal["done", "failed", "begun", "to do"]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_alias=True, validate_by_name=False)
+
+
+class Variant(_Part):
+    """One row of the table: settings that differ from the experiment's.
+
+    Attributes:
+        name: also of its folder.
+        about: one sentence for the legend.
+        set_: values by keys such as model.embedding_dim.
+        from_: a variant whose weights are scored again with other grouping settings, instead of training.
+    """
+
+    name: str = Field(pattern=_NAME)
+    about: str = ""
+    set_: dict[str, Any] = Field(default_factory=dict, alias="set")
+    from_: str | None = Field(None, alias="from")
+
+
+class Published(_Part):
+    """Figures to print beside; see `panembed.report.experiment_table.PublishedRow`."""
+
+    name: str
+    source: str
+    values: dict[str, float]
+
+
+class Experiment(_Part):
+    """What a YAML file asks for; `load` reads and checks it. See docs/experiments.md."""
+
+    title: str
+    preset: str | None = None
+    config: str | None = None
+    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    set_: dict[str, Any] = Field(default_factory=dict, alias="set")
+    split: dict[str, Any] = Field(default_factory=dict)
+    score: Literal["train", "val", "test"] = "test"
+    columns: list[str] = Field(
+        default_factory=lambda: ["things.pq", "things.sq", "things.rq", "all.pq", "stuff.pq", "sbd", "abs_dic"],
+        min_length=1,
+    )
+    plot: str = "things.pq"
+    variants: list[Variant] = Field(min_length=1)
+    references: list[Published] = Field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Experiment:
+        """Read an experiment and check all that can be told without data.
+
+        Args:
+            path: of the YAML file; `config` in it is relative to it.
+
+        Raises:
+            SettingsError: not such a file, an unknown key in it or in the settings of a variant, or things that don't
+                go together.
+        """
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SettingsError(f"{path}: can't be read ({reason}); expected the YAML file of an experiment") from error
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(data, dict):
+            raise SettingsError(f"{path}: expected title, preset, variants, ..., found {type(data).__name__}")
+        if isinstance(data.get("config"), str):
+            data["config"] = str(path.parent / data["config"])
+        try:
+            experiment = cls.model_validate(data)
+        except ValidationError as error:
+            raise SettingsError(f"{path}: {_first_mistake(error)}") from None
+        try:
+            experiment._check()
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from None
+        return experiment
+
+    def settings(self, variant: Variant, seed: int) -> Settings:
+        """All settings of a run; SettingsError names the variant and the key."""
+        merged = {f"split.{key}": value for key, value in self.split.items()} | self.set_
+        if variant.from_ is not None:
+            merged |= self._variant(variant.from_).set_
+        merged |= variant.set_ | {"training.seed": seed}
+        try:
+            return Settings.load(self.preset, self.config, [f"{k}={json.dumps(v)}" for k, v in merged.items()])
+        except SettingsError as error:
+            raise SettingsError(f"variant {variant.name}: {error}") from None
+
+    def runs(self, output: Path) -> list[Run]:
+        """Every run of the experiment in its order: all variants with the first seed, then with the second, ..."""
+        return [
+            Run(
+                variant.name,
+                seed,
+                self.settings(variant, seed),
+                _folder(output, variant.name, seed),
+                None if variant.from_ is None else _folder(output, variant.from_, seed),
+            )
+            for seed in self.seeds
+            for variant in self.variants
+        ]
+
+    def select(self, runs: Sequence[Run], only: Sequence[str] = (), seeds: int | None = None) -> list[Run]:
+        """Those of some variants, and of those that they take weights from, with the first so many seeds.
+
+        Raises:
+            SettingsError: no such variant, or not so many seeds.
+        """
+        wanted = {self._variant(name).name for name in only} or {variant.name for variant in self.variants}
+        wanted |= {v.from_ for v in self.variants if v.name in wanted and v.from_ is not None}
+        if seeds is not None and not 1 <= seeds <= len(self.seeds):
+            raise SettingsError(f"--seeds {seeds}: expected 1 to {len(self.seeds)}, the seeds that the experiment has")
+        return [run for run in runs if run.variant in wanted and run.seed in self.seeds[:seeds]]
+
+    def shown_columns(self) -> list[str]:
+        """Names of all figures that a table or the picture shows."""
+        return list(dict.fromkeys([*self.columns, self.plot, *(name for r in self.references for name in r.values)]))
+
+    def _variant(self, name: str) -> Variant:
+        known = {variant.name: variant for variant in self.variants}
+        if name not in known:
+            raise SettingsError(f"no variant is called {name!r}{_nearest(name, list(known))}")
+        return known[name]
+
+    def _check(self) -> None:
+        if (self.preset is None) == (self.config is None):
+            raise SettingsError("expected one of preset: NAME and config: FILE")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise SettingsError(f"seeds {self.seeds}: expected different numbers from 0")
+        for column in self.shown_columns():
+            if column_of(column) is None:
+                raise SettingsError(f"unknown column {column!r}{_nearest(column, [*COLUMNS, 'per_class.CLASS.pq'])}")
+        _check_keys(self.set_, "set")
+        above: dict[str, Variant] = {}
+        for variant in self.variants:
+            where = f"variant {variant.name}"
+            _check_keys(variant.set_, where)
+            if variant.name.lower() in (name.lower() for name in above):
+                raise SettingsError(f"{where}: the name is taken; expected another name for every variant")
+            if variant.from_ is not None:
+                source = above.get(variant.from_)
+                if source is None or source.from_ is not None:
+                    raise SettingsError(f"{where}: from {variant.from_!r}: expected a variant above it that trains")
+                other = [key for key in variant.set_ if not key.startswith("grouping.")]
+                if other or not variant.set_:
+                    found = f"{other[0]} needs a training of its own; leave out from" if other else "it changes nothing"
+                    raise SettingsError(f"{where}: from {variant.from_}: expected grouping settings only; {found}")
+            above[variant.name] = variant
+            self.settings(variant, self.seeds[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A variant with a seed.
+
+    Attributes:
+        variant: its name.
+        seed: of the training.
+        settings: of the run.
+        folder: of the run.
+        source: folder of the run whose weights it takes; None where it trains its own.
+    """
+
+    variant: str
+    seed: int
+    settings: Settings
+    folder: Path
+    source: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+    def failure(self) -> str | None:
+        """Why the run failed, in one sentence; None where it didn't."""
+        path = self.folder / FAILURE_FILE
+        return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else None
+
+    def state(self, part: str) -> State:
+        """How far it is, if the part of the images that is scored has this name.
+
+        Raises:
+            SettingsError: the run there was made with other settings; names the key.
+        """
+        scores = read_scores(self.folder)
+        if scores is not None:
+            self._compare("from", self.source and self.source.parent.name, scores["from"])
+            self._compare_settings(Settings.from_mapping(scores["settings"], str(self.folder / SCORES_FILE)))
+            if scores["score"] == part:
+                return "done"
+        config = self.folder / "config.yaml"
+        if config.is_file() and self.source is None:
+            self._compare_settings(Settings.load(config=config))
+        if self.failure() is not None:
+            return "failed"
+        return "begun" if self.is_begun() else "to do"
+
+    def is_begun(self) -> bool:
+        """Whether there is a training to go on with; `panembed.run.train` writes the split last of what that takes."""
+        return (self.folder / "config.yaml").is_file() and (self.folder / SPLIT_FILE).is_file()
+
+    def _compare_settings(self, found: Settings) -> None:
+        ours, theirs = self.settings.model_dump(), found.model_dump()
+        for section, values in ours.items():
+            if isinstance(values, dict) and isinstance(theirs[section], dict):
+                for key in values | theirs[section]:
+                    self._compare(f"{section}.{key}", values.get(key), theirs[section].get(key))
+            else:
+                self._compare(section, values, theirs[section])
+
+    def _compare(self, key: str, asked: Any, found: Any) -> None:
+        if asked != found:
+            raise SettingsError(
+                f"{self}: {key} is {asked!r} now, but the run in {self.folder} was made with {found!r}; "
+                "give the variant another name, delete that folder, or choose another output"
+            )
+
+
+def read_scores(folder: Path) -> dict[str, Any] | None:
+    """What scores.json of a run's folder holds; None where there is none, InputError where it is damaged."""
+    path = folder / SCORES_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged; delete it, and the run is scored again") from error
+    return data
+
+
+def _folder(output: Path, variant: str, seed: int) -> Path:
+    return output / "runs" / variant / f"seed-{seed}"
+
+
+def _check_keys(settings: Mapping[str, Any], where: str) -> None:
+    common = {"training.seed": "seeds:", "split": "split:", "labels": "a labels.yaml beside the data"}
+    for key in settings:
+        section = key.partition(".")[0]
+        if key in common or section in common:
+            instead = common.get(key) or common[section]
+            raise SettingsError(f"{where}: {key} must be the same for all variants; set it by {instead}")
+        if section == key:
+            raise SettingsError(f"{where}: found key {key!r}; expected one in its section, such as model.embedding_dim")
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = [field.alias or name for part in (Experiment, Variant) for name, field in part.model_fields.items()]
+        return f"unknown key {key!r}{_nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: found {first['input']!r}; {first['msg'].replace('Input should', 'it should')}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(dict.fromkeys(known))}"

@@ -1,0 +1,134 @@
+"""`panembed tune`: what it prints, writes, stores, and refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from panembed import build
+from panembed.datasets.layout import open_dataset
+from panembed.inference.predictor import PanopticModel
+from panembed.models.pretrained import read_config, update_grouping
+
+
+@pytest.fixture
+def model(tmp_path, tiny_model):
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+@pytest.fixture
+def close_objects(monkeypatch, tiny_data):
+    """A network whose objects lie 1 apart, nearer than the model's bandwidth of 1.5; grouping as the model has it."""
+    dataset = open_dataset(tiny_data)
+    load = build.load
+
+    class Close:
+        num_workers = 1
+
+        def __init__(self, preparation):
+            self.known = {
+                preparation.prepare(dataset.read_image(i)).tobytes(): dataset.read_truth(i) for i in dataset.ids
+            }
+
+        def start_worker(self):
+            pass
+
+        def __call__(self, images):
+            truth = self.known[images[0].tobytes()]
+            scores = np.stack([9.0 * (truth.semantic == 0), 9.0 * (truth.semantic == 1)]).astype(np.float32)
+            embeddings = np.stack([truth.instance % 4, truth.instance // 4]).astype(np.float32)
+            return scores[None], embeddings[None]
+
+    def knowing(name, *, device="auto"):
+        loaded = load(name, device=device)
+        return PanopticModel(Close(loaded.preparation), loaded.label_set, loaded.preparation, loaded.grouping)
+
+    monkeypatch.setattr(build, "load", knowing)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_settings_are_found_and_stored(cli, model, tiny_data, close_objects):
+    before = json.loads((model / "config.json").read_text())
+    outcome = cli("tune", "--model", model, "--data", tiny_data)
+    assert outcome.code == 0, outcome.err
+    rows = rows_of(model / "tune/tune.csv")
+    kept = [row for row in rows if row["kept"] == "1"]
+    scores = [float(row["pq_things"]) for row in kept]
+    assert scores == sorted(scores)
+    assert scores[-1] > scores[0] + 0.2
+    after = json.loads((model / "config.json").read_text())
+    grouping = after["settings"]["grouping"]
+    assert grouping["bandwidth"] == float(kept[-1]["bandwidth"])
+    assert grouping["min_area"] == int(kept[-1]["min_area"])
+    assert build.load(model).grouping.bandwidth == grouping["bandwidth"]
+    history = after.pop("former_grouping")
+    assert [entry["grouping"] for entry in history] == [before["settings"]["grouping"]]
+    assert history[0]["replaced_for"]["after"]["pq_things"] == pytest.approx(scores[-1])
+    assert history[0]["replaced_for"]["split"] == "val"
+    after["settings"]["grouping"] = before["settings"]["grouping"]
+    assert after == before
+    assert f"{100 * scores[-1]:.1f}" in outcome.out
+    assert "standard error" in outcome.err
+    # Where the search ended there is nothing left to gain.
+    outcome = cli("tune", "--model", model, "--data", tiny_data, "--overwrite")
+    assert "no settings gain more than 0.1 point" in outcome.err
+    assert len(json.loads((model / "config.json").read_text())["former_grouping"]) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [("--dry-run",), ("--dry-run", "--full-grid", "--trials", 30)], ids=["path", "grid"]
+)
+def test_dry_run_stores_nothing(cli, model, tiny_data, tmp_path, close_objects, files_of, options):
+    before = files_of(model)
+    arguments = ("tune", "-m", model, "--data", tiny_data, "--maximize", "sbd", *options)
+    outcome = cli(*arguments, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert files_of(model) == before
+    again = cli(*arguments, "-o", tmp_path / "again")
+    assert again.out == outcome.out
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "out")
+    if "--trials" in options:
+        assert len(rows_of(tmp_path / "out/tune.csv")) == 30
+
+
+def test_a_network_as_it_is(cli, model, tiny_data):
+    outcome = cli("tune", "-m", model, "--data", tiny_data, "--split", "train", "--trials", 4, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert len(rows_of(model / "tune/tune.csv")) == 4
+    assert "train split" in outcome.err
+    outcome = cli("tune", "-m", model, "--data", tiny_data, "--trials", 4, "--dry-run")
+    assert outcome.code == 1
+    assert "in use" in outcome.sentence()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--split", "test"), "--split test: settings chosen on test images would make their test scores worthless"),
+        (("--split", "all"), "expected val or train"),
+        (("--maximize", "ap"), "--maximize 'ap' is unknown; expected pq_things, sbd, pq"),
+    ],
+)
+def test_refusals(cli, model, tiny_data, tmp_path, arguments, message):
+    outcome = cli("tune", "-m", model, "--data", tiny_data, "-o", tmp_path / "out", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.sentence()
+    assert not (tmp_path / "out").exists()
+
+
+def test_former_settings_pile_up(model):
+    update_grouping(model, {"bandwidth": 1.25}, {"split": "val"})
+    update_grouping(model, {"min_area": 7, "seed_bandwidth": 0.5}, {"split": "val"})
+    data = json.loads((model / "config.json").read_text())
+    assert [entry["grouping"]["bandwidth"] for entry in data["former_grouping"]] == [1.5, 1.25]
+    grouping = read_config(model).settings["grouping"]
+    assert (grouping["bandwidth"], grouping["min_area"], grouping["seed_bandwidth"]) == (1.25, 7, 0.5)
+    assert build.load(model).grouping.min_area == 7

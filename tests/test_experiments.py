@@ -1,0 +1,409 @@
+"""Variants x seeds: what is refused, and that each run is the one that train and evaluate would have made alone."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import fcntl
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from panembed.errors import InputError, OutputError, PanembedError, SettingsError
+from panembed.experiments.perform import perform
+from panembed.experiments.plan import Experiment
+from panembed.experiments.results import expected_seconds
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ROOT / "experiments/smoke.yaml"
+SMALL = {
+    "title": "small",
+    "preset": "leaf",
+    "seeds": [0, 1],
+    "variants": [
+        {"name": "a"},
+        {"name": "b", "set": {"model.embedding_dim": 8}},
+        {"name": "b-wide", "from": "b", "set": {"grouping.bandwidth": 2.0}},
+    ],
+}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(data):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(data if isinstance(data, str) else yaml.safe_dump(data))
+        return Experiment.load(path)
+
+    return load
+
+
+def changed(path, value, data=SMALL):
+    """A copy with another value at a path of keys; None takes the key out."""
+    data = copy.deepcopy(data)
+    *way, last = path
+    place = data
+    for key in way:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+class TestFile:
+    def test_order_and_settings(self, load, tmp_path):
+        experiment = load(SMALL)
+        runs = experiment.runs(tmp_path)
+        assert [str(run) for run in runs] == [f"{v}, seed {s}" for s in (0, 1) for v in ("a", "b", "b-wide")]
+        assert [run.settings.training.seed for run in runs] == [0, 0, 0, 1, 1, 1]
+        assert [run.settings.model.embedding_dim for run in runs[:3]] == [16, 8, 8]
+        assert runs[5].settings.grouping.bandwidth == 2.0
+        assert runs[5].source == runs[4].folder == tmp_path / "runs/b/seed-1"
+        assert {run.state("test") for run in runs} == {"to do"}
+        assert expected_seconds(runs, "test") is None
+
+    def test_common_settings_come_before_a_variants_own(self, load, tmp_path):
+        data = changed(["set"], {"model.embedding_dim": 4, "training.learning_rate": 1e-5, "input.size": [64, 96]})
+        a, b, _ = load(changed(["split"], {"seed": 7}, data)).runs(tmp_path)[:3]
+        assert (a.settings.model.embedding_dim, b.settings.model.embedding_dim) == (4, 8)
+        assert a.settings.training.learning_rate == 1e-5
+        assert a.settings.input.size == (64, 96)
+        assert a.settings.split.seed == 7
+
+    def test_select(self, load, tmp_path):
+        experiment = load(SMALL)
+        runs = experiment.runs(tmp_path)
+        assert [str(run) for run in experiment.select(runs, ["b-wide"], 1)] == ["b, seed 0", "b-wide, seed 0"]
+        assert experiment.select(runs) == runs
+        with pytest.raises(SettingsError, match="no variant is called 'b-wid'; did you mean 'b-wide'"):
+            experiment.select(runs, ["b-wid"])
+        with pytest.raises(SettingsError, match="--seeds 3: expected 1 to 2"):
+            experiment.select(runs, [], 3)
+
+    def test_config_beside_the_file(self, load, tmp_path):
+        (tmp_path / "mine.yaml").write_text("model: {embedding_dim: 5}")
+        experiment = load(changed(["preset"], None) | {"config": "mine.yaml"})
+        assert experiment.runs(tmp_path)[0].settings.model.embedding_dim == 5
+
+    @pytest.mark.parametrize(
+        ("path", "value", "sentence"),
+        [
+            (["titel"], "x", "unknown key 'titel'; did you mean 'title'"),
+            (["title"], None, "title is missing"),
+            (["variants", 0, "form"], "b", "unknown key 'variants.0.form'; did you mean 'from'"),
+            (["variants", 0, "name"], "a/b", "variants.0.name: found 'a/b'"),
+            (["variants", 1, "name"], "A", "variant A: the name is taken"),
+            (["variants"], [], "variants: found []"),
+            (["preset"], None, "one of preset: NAME and config: FILE"),
+            (["preset"], "leave", "no preset 'leave'"),
+            (["config"], "x.yaml", "one of preset: NAME and config: FILE"),
+            (["seeds"], [1, 1], "expected different numbers"),
+            (["score"], "all", "score: found 'all'"),
+            (["columns"], ["thing.pq"], "unknown column 'thing.pq'; did you mean 'things.pq'"),
+            (["set"], {"model.embeding_dim": 8}, "variant a: preset leaf: unknown key 'model.embeding_dim'"),
+            (["variants", 1, "set"], {"model.encodr": "x"}, "variant b: preset leaf: unknown key 'model.encodr'"),
+            (["variants", 1, "set"], {"model.embedding_dim": 0}, "variant b: preset leaf: model.embedding_dim: found"),
+            (["variants", 1, "set"], {"model": {"embedding_dim": 8}}, "variant b: found key 'model'"),
+            (["variants", 1, "set"], {"training.seed": 8}, "training.seed must be the same for all variants; set"),
+            (["variants", 1, "set"], {"split.seed": 8}, "split.seed must be the same for all variants"),
+            (["split"], {"sed": 8}, "unknown key 'split.sed'"),
+            (["variants", 2, "from"], "c", "variant b-wide: from 'c': expected a variant above it that trains"),
+            (["variants", 0, "from"], "b", "variant a: from 'b': expected a variant above it"),
+            (["variants", 2, "set"], {"model.embedding_dim": 4}, "grouping settings only; model.embedding_dim needs"),
+            (["variants", 2, "set"], {}, "it changes nothing"),
+            (["references"], [{"name": "x", "source": "y", "values": {"pq": 1}}], "unknown column 'pq'"),
+        ],
+    )  # fmt: skip
+    def test_mistakes(self, load, tmp_path, path, value, sentence):
+        with pytest.raises(SettingsError) as raised:
+            load(changed(path, value))
+        assert sentence in str(raised.value)
+        assert str(raised.value).startswith(f"{tmp_path / 'experiment.yaml'}: ")
+        assert "\n" not in str(raised.value)
+
+    def test_chain_of_weights(self, load):
+        third = {"name": "c", "from": "b-wide", "set": {"grouping.bandwidth": 1.0}}
+        with pytest.raises(SettingsError, match="variant c: from 'b-wide': expected a variant above it that trains"):
+            load(changed(["variants"], [*SMALL["variants"], third]))
+
+    @pytest.mark.parametrize("text", ["- a", "title: [", ""])
+    def test_not_an_experiment(self, load, text):
+        with pytest.raises(SettingsError, match=r"experiment\.yaml: "):
+            load(text)
+
+    def test_no_such_file(self, tmp_path):
+        with pytest.raises(SettingsError, match="can't be read"):
+            Experiment.load(tmp_path / "none.yaml")
+
+    @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+    def test_ours(self, path, tmp_path):
+        experiment = Experiment.load(path)
+        settings = [run.settings for run in experiment.runs(tmp_path)]
+        different = [s for i, s in enumerate(settings) if s not in settings[:i]]
+        assert len(different) == len(experiment.seeds) * len(experiment.variants)
+        assert [sentence for s in settings for sentence in s.advice()] == []
+        for reference in experiment.references:
+            for group in ("all", "things", "stuff"):
+                # PQ is SQ x RQ for one class, and the mean over two for all.
+                pq, sq, rq = (reference.values[f"{group}.{figure}"] for figure in ("pq", "sq", "rq"))
+                if group != "all":
+                    assert pq == pytest.approx(sq * rq / 100, abs=0.15)
+                both = [reference.values[f"{part}.pq"] for part in ("things", "stuff")]
+                assert reference.values["all.pq"] == pytest.approx(np.mean(both), abs=0.11)
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_data):
+    from panembed.datasets.layout import open_dataset
+
+    return open_dataset(tiny_data)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, dataset):
+    """The smoke test, carried out; what it said comes with it."""
+    output = tmp_path_factory.mktemp("experiment") / "smoke"
+    experiment, said = Experiment.load(SMOKE), []
+    assert perform(experiment, dataset, output, experiment.runs(output), device="cpu", say=said.append) == []
+    return experiment, output, said
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """One to spoil."""
+    experiment, output, _ = finished
+    copied = Path(shutil.copytree(output, tmp_path / "copy"))
+    return experiment, copied, experiment.runs(copied)
+
+
+def again(experiment, dataset, output, **more):
+    return perform(experiment, dataset, output, experiment.runs(output), device="cpu", **more)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+class TestFinished:
+    def test_results_agree(self, finished):
+        experiment, output, said = finished
+        rows = rows_of(output / "results.csv")
+        assert [(row["variant"], row["seed"], row["state"]) for row in rows] == [
+            (variant.name, str(seed), "done") for seed in (0, 1) for variant in experiment.variants
+        ]
+        assert said == [f"{i} of 6: {run}" for i, run in enumerate(experiment.runs(output), 1)]
+        results = json.loads((output / "results.json").read_text())
+        page = (output / "table.md").read_text()
+        assert "runs are done" not in page
+        for variant in results["variants"]:
+            assert variant["runs"] == 2
+            for name in ("things.pq", "sbd", "abs_dic", "train_seconds"):
+                values = [float(row[name]) for row in rows if row["variant"] == variant["variant"]]
+                assert variant["mean"][name] == pytest.approx(np.mean(values))
+                assert variant["standard_deviation"][name] == pytest.approx(np.std(values, ddof=1))
+            mean, spread = variant["mean"]["sbd"], variant["standard_deviation"]["sbd"]
+            line = next(line for line in page.splitlines() if line.startswith(f"| {variant['variant']} |"))
+            assert f" {100 * mean:.1f} ± {100 * spread:.1f}" in line.replace("*", "")
+            assert f"- {variant['variant']}: {variant['about']}" in page
+        assert (output / "table.tex").read_text().count(r" \\") == 4
+        assert (output / "plot.png").stat().st_size > 5000
+
+    def test_scores_are_those_of_evaluate(self, finished, dataset):
+        """At the truth's size, on the test images of the run's split, with the variant's own grouping."""
+        from panembed import build
+        from panembed.evaluation import evaluate_model
+        from panembed.inference.grouping import Grouping
+
+        experiment, output, _ = finished
+        for run in experiment.runs(output):
+            classic = run.variant == "plain-classic"
+            weights = output / "runs/plain" / run.folder.name if classic else run.folder
+            model = build.load(weights, device="cpu")
+            if classic:
+                model.grouping = Grouping(bandwidth=1.5, seed_bandwidth=None, min_area=10)
+            split = json.loads((weights / "split.json").read_text())
+            expected = evaluate_model(model, dataset, split["test"]).metrics()
+            scores = json.loads((run.folder / "scores.json").read_text())
+            assert scores["metrics"] == json.loads((run.folder / "test/metrics.json").read_text()) == expected
+            assert scores["parameters"] == sum(p.numel() for p in model.backend.network.parameters())
+            assert scores["from"] == ("plain" if classic else None)
+            assert (run.folder / "model").exists() == (not classic)
+            if not classic:
+                seconds = [float(row["seconds"]) for row in rows_of(run.folder / "metrics.csv")]
+                assert scores["train_seconds"] == pytest.approx(sum(seconds))
+            assert 0 < scores["predict_seconds"] < 60
+
+    def test_grouping_alone_makes_a_difference(self, finished):
+        _, output, _ = finished
+        plain, classic = (json.loads((output / f"runs/{v}/seed-0/scores.json").read_text())["metrics"]
+                          for v in ("plain", "plain-classic"))  # fmt: skip
+        assert plain["stuff"] == classic["stuff"]
+        assert plain["objects_predicted"] != classic["objects_predicted"]
+
+    def test_a_run_is_what_train_makes(self, finished, dataset, tmp_path):
+        """The last one, after five others in the same process."""
+        from panembed import run
+
+        experiment, output, _ = finished
+        last = next(r for r in experiment.runs(output) if str(r) == "scse, seed 1")
+        run.train(last.settings, dataset, tmp_path / "alone", device="cpu")
+        for name in ("model/model.safetensors", "config.yaml", "split.json"):
+            assert (last.folder / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+    def test_second_call_changes_nothing(self, copied, dataset, files_of):
+        experiment, output, _ = copied
+        before, said = files_of(output), []
+        assert again(experiment, dataset, output, say=said.append) == []
+        assert files_of(output) == before
+        assert said == []
+
+    def test_goes_on_and_leaves_to_others_what_they_are_at(self, copied, dataset):
+        experiment, output, runs = copied
+        before = [json.loads((run.folder / "scores.json").read_text()) for run in runs]
+        for run in (runs[0], runs[2], runs[4]):
+            (run.folder / "scores.json").unlink()
+        said = []
+        with (runs[0].folder.parent / ".seed-0.lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert again(experiment, dataset, output, say=said.append) == []
+        assert said == [
+            "plain, seed 0: another process is at it",
+            f"plain-classic, seed 0: takes its weights from {runs[0].folder}, which another process is at",
+            "5 of 6: scse, seed 1",
+        ]
+        assert [run.state("test") for run in runs] == ["begun", "done", "to do", "done", "done", "done"]
+        assert "4 of 6 runs are done." in (output / "table.md").read_text()
+        assert expected_seconds(runs, "test") == pytest.approx(before[3]["train_seconds"])
+        assert again(experiment, dataset, output) == []
+        after = [json.loads((run.folder / "scores.json").read_text()) for run in runs]
+        for scores in before + after:
+            del scores["predict_seconds"]
+        assert after == before
+
+    def test_another_part_is_scored_without_training(self, copied, dataset):
+        experiment, output, runs = copied
+        weights = (runs[0].folder / "model/model.safetensors").stat().st_mtime_ns
+        other = experiment.model_copy(update={"score": "val", "variants": experiment.variants[:1], "seeds": [0]})
+        assert again(other, dataset, output) == []
+        assert (runs[0].folder / "model/model.safetensors").stat().st_mtime_ns == weights
+        ids = [row["id"] for row in rows_of(runs[0].folder / "val/per_image.csv")]
+        assert ids == json.loads((runs[0].folder / "split.json").read_text())["val"]
+
+    @pytest.mark.parametrize(
+        ("update", "error", "sentence"),
+        [
+            ({"set_": {"model.embedding_dim": 8}}, SettingsError, "plain, seed 0: model.embedding_dim is 8 now, but"),
+            ({"split": {"fractions": [0.4, 0.4, 0.2]}}, SettingsError, "split.fractions is (0.4, 0.4, 0.2) now"),
+            ({"title": "other"}, OutputError, "of the experiment 'Smoke test of tiny networks', not of 'other'"),
+        ],
+    )  # fmt: skip
+    def test_runs_of_something_else(self, copied, dataset, files_of, update, error, sentence):
+        experiment, output, _ = copied
+        before = files_of(output)
+        update = {k: experiment.set_ | v if k == "set_" else v for k, v in update.items()}
+        with pytest.raises(error) as raised:
+            again(experiment.model_copy(update=update), dataset, output)
+        assert sentence in str(raised.value)
+        assert files_of(output) == before
+
+    def test_other_data(self, copied, tmp_path):
+        from panembed.datasets.layout import open_dataset
+        from panembed.datasets.synthetic import SyntheticDataset, write_folder
+
+        experiment, output, _ = copied
+        write_folder(SyntheticDataset(11, size=64), tmp_path / "other")
+        with pytest.raises(InputError, match="made with other images, or another split"):
+            again(experiment, open_dataset(tmp_path / "other"), output)
+
+    def test_no_longer_from(self, copied, dataset):
+        experiment, output, _ = copied
+        third = experiment.variants[2].model_copy(update={"from_": None})
+        with pytest.raises(SettingsError, match="plain-classic, seed 0: from is None now"):
+            again(experiment.model_copy(update={"variants": [*experiment.variants[:2], third]}), dataset, output)
+
+    def test_damaged_scores(self, copied, dataset):
+        experiment, output, runs = copied
+        (runs[1].folder / "scores.json").write_text("{")
+        with pytest.raises(PanembedError, match=r"scores\.json: is damaged; delete it"):
+            again(experiment, dataset, output)
+
+    def test_columns_of_a_class(self, copied, dataset):
+        experiment, output, runs = copied
+        name = dataset.label_set[1].name
+        more = [*experiment.columns, f"per_class.{name}.pq", f"per_class.{name}.iou"]
+        assert again(experiment.model_copy(update={"columns": more}), dataset, output) == []
+        row = rows_of(output / "results.csv")[0]
+        scores = json.loads((runs[0].folder / "test/metrics.json").read_text())["per_class"][name]
+        assert [float(row[column]) for column in more[-2:]] == [scores["pq"], scores["iou"]]
+        assert f"PQ {name} | IoU {name} |" in (output / "table.md").read_text()
+        with pytest.raises(SettingsError, match="the data has no class 'weed'; there are background, object"):
+            again(experiment.model_copy(update={"columns": ["per_class.weed.pq"]}), dataset, output)
+
+    def test_folder_in_use(self, finished, dataset, tmp_path):
+        (tmp_path / "mine.txt").write_text("mine")
+        with pytest.raises(OutputError, match="in use"):
+            again(finished[0], dataset, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkeypatch):
+    """Missing weights; memory that runs out; other precisions in one process."""
+    import torch
+
+    from panembed.experiments import perform as carried_out
+
+    def train(settings, *arguments, **options):
+        if settings.training.batch_size == 6:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee the documentation")
+        return real(settings, *arguments, **options)
+
+    real = carried_out.train
+    monkeypatch.setattr(carried_out, "train", train)
+    weights = tmp_path / "weights.safetensors"
+    data = {
+        **yaml.safe_load(SMOKE.read_text()),
+        "seeds": [3],
+        "variants": [
+            {"name": "missing", "set": {"model.encoder_weights": str(weights)}},
+            {"name": "of-missing", "from": "missing", "set": {"grouping.min_area": 9}},
+            {"name": "too-large", "set": {"training.batch_size": 6}},
+            {"name": "bfloat16", "set": {"training.precision": "bfloat16"}},
+            {"name": "float32"},
+        ],
+    }  # fmt: skip
+    experiment, said = load(data), []
+    failed = again(experiment, dataset, tmp_path / "out", say=said.append)
+    assert [run.variant for run in failed] == ["missing", "of-missing", "too-large"]
+    assert [run.state("test") for run in experiment.runs(tmp_path / "out")] == ["failed"] * 3 + ["done"] * 2
+    told = {run.variant: run.failure() for run in failed}
+    assert str(weights) in told["missing"]
+    assert "the run whose weights this one takes failed" in told["of-missing"]
+    assert told["too-large"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
+    assert "Traceback" in (tmp_path / "out/runs/too-large/seed-3/failure.txt").read_text()
+    page = (tmp_path / "out/table.md").read_text()
+    for name, sentence in told.items():
+        assert f"Failed: {name}, seed 3: {sentence}" in page
+        assert any(line.startswith(f"{name}, seed 3 failed: ") for line in said)
+    states = {row["variant"]: row for row in rows_of(tmp_path / "out/results.csv")}
+    assert states["missing"]["failure"] == told["missing"]
+    assert float(states["float32"]["stuff.pq"]) >= 0
+    # What failed is tried again.
+    assert [run.variant for run in again(experiment, dataset, tmp_path / "out")] == [run.variant for run in failed]
+
+
+@pytest.mark.slow
+def test_a_wrong_variant_is_refused_before_anything_trains(dataset, tmp_path, load):
+    data = yaml.safe_load(SMOKE.read_text())
+    data["variants"].append({"name": "odd", "set": {"model.architecture": "Unett"}})
+    with pytest.raises(SettingsError, match="variant odd: model: segmentation_models_pytorch can't build"):
+        again(load(data), dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,203 @@
+"""The search for grouping settings: against exhaustive search, and its figures against those of `evaluate`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panembed.datasets.synthetic import SyntheticDataset
+from panembed.errors import InputError, SettingsError
+from panembed.evaluation import evaluate_model
+from panembed.inference.grouping import Grouping
+from panembed.inference.predictor import PanopticModel
+from panembed.inference.preparation import Preparation
+from panembed.labels import Category, LabelSet
+from panembed.tuning import TUNED, GroupingTuner, coordinate_search, grid_search, ladders
+
+PLANTS = SyntheticDataset(4, seed=2, size=64)
+NATIVE = Preparation((64, 64), "native")
+
+
+class Noisy:
+    """A network that puts objects 1 apart, so that a bandwidth of 1.5 is too wide; and counts its runs."""
+
+    num_workers = 2
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.known = {}
+        for number, id in enumerate(PLANTS.ids):
+            truth, rng = PLANTS.read_truth(id), np.random.default_rng(number)
+            scores = np.stack([9.0 * (truth.semantic == 0), 9.0 * (truth.semantic == 1)])
+            spread = 0.1 * rng.standard_normal((2, 64, 64))
+            embeddings = np.stack([truth.instance % 4, truth.instance // 4]) + spread
+            self.known[NATIVE.prepare(PLANTS.read_image(id)).tobytes()] = scores, embeddings
+
+    def start_worker(self) -> None:
+        pass
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.runs += 1
+        scores, embeddings = self.known[images[0].tobytes()]
+        return scores[None].astype(np.float32), embeddings[None].astype(np.float32)
+
+
+def model(**grouping: float | None) -> PanopticModel:
+    return PanopticModel(Noisy(), PLANTS.label_set, NATIVE, Grouping(**{"min_area": 4, **grouping}))
+
+
+STEPS = {"a": (0, 1, 2, 3), "b": (0, 1, 2), "c": (None, 1.0)}
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=9, max_size=9), st.tuples(*(st.sampled_from(s) for s in STEPS.values())))
+def test_of_independent_settings_the_best_is_found(terms, start) -> None:
+    left = iter(terms)
+    tables = [dict(zip(values, left)) for values in STEPS.values()]
+
+    def score(values):
+        return float(sum(table[value] for table, value in zip(tables, values.values())))
+
+    present = dict(zip(STEPS, start))
+    best = max(score(dict(zip(STEPS, v))) for v in itertools.product(*STEPS.values()))
+    for trials in (coordinate_search(score, present, STEPS), grid_search(score, present, STEPS)):
+        kept = [trial for trial in trials if trial.kept]
+        assert kept[-1].score == best
+        assert all(trial.score == score(trial.values) for trial in trials)
+        assert len({tuple(t.values.values()) for t in trials}) == len(trials)
+        assert [t.score for t in kept] == sorted({t.score for t in kept})
+        assert trials[0].values == present
+        assert trials[0].kept
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=24, max_size=24), st.integers(1, 24))
+def test_ends_where_no_single_change_helps(scores, max_trials) -> None:
+    table = dict(zip(itertools.product(*STEPS.values()), scores))
+
+    def score(values):
+        return table[tuple(values.values())]
+
+    present = {"a": 0, "b": 0, "c": None}
+    trials = coordinate_search(score, present, STEPS, least_gain=0.05)
+    best = [t for t in trials if t.kept][-1]
+    for name, ladder in STEPS.items():
+        assert all(score(best.values | {name: value}) <= best.score + 0.05 for value in ladder)
+    assert coordinate_search(score, present, STEPS, least_gain=0.05) == trials
+    few = coordinate_search(score, present, STEPS, least_gain=0.05, max_trials=max_trials)
+    assert len(few) == min(max_trials, len(trials))
+    assert [t.values for t in few] == [t.values for t in trials[: len(few)]]
+    grid = grid_search(score, present, STEPS, max_trials=max_trials)
+    assert len(grid) == max_trials
+    assert len(grid_search(score, present, STEPS)) == 24
+
+
+@pytest.mark.parametrize("search", [coordinate_search, grid_search])
+@pytest.mark.parametrize(("gain", "moves"), [(0.0, False), (0.001, False), (0.0011, True)])
+def test_noise_and_ties_move_nothing(search, gain: float, moves: bool) -> None:
+    trials = search(lambda v: gain * (v["x"] == 2), {"x": 1}, {"x": (0, 1, 2)})
+    assert ([t.values["x"] for t in trials if t.kept][-1] == 2) is moves
+
+
+def test_of_equal_values_the_nearest_wins() -> None:
+    trials = coordinate_search(lambda v: float(v["x"] != 3), {"x": 3}, {"x": (0, 1, 2, 3, 4, 5)})
+    assert [t.values["x"] for t in trials if t.kept] == [3, 2]
+
+
+def test_seeds_never_climb_wider_than_the_bandwidth() -> None:
+    present = {"seed_bandwidth": 0.6, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
+    tried = grid_search(lambda values: 0.0, present, ladders(present))
+    assert len(tried) > 1000
+    for trial in tried:
+        replace(Grouping(), **trial.values)  # raises where they don't go together
+    assert any(t.values["seed_bandwidth"] is None for t in tried)
+
+
+@settings(deadline=None)
+@given(
+    st.none() | st.floats(0.01, 2), st.floats(0.1, 5), st.integers(1, 1000), st.floats(0, 0.99)
+)  # fmt: skip
+def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area, confidence) -> None:
+    present = {
+        "seed_bandwidth": None if seed is None else min(seed, bandwidth),
+        "bandwidth": bandwidth,
+        "min_area": area,
+        "min_confidence": confidence,
+    }
+    steps = ladders(present)
+    assert tuple(steps) == TUNED
+    for name, ladder in steps.items():
+        numbers = [value for value in ladder if value is not None]
+        assert ladder.count(present[name]) == 1
+        assert numbers == sorted(set(numbers))
+        assert all(number > 0 or name == "min_confidence" for number in numbers)
+    assert all(isinstance(value, int) and value >= 1 for value in steps["min_area"])
+    assert max(steps["min_confidence"]) < 1
+
+
+@pytest.mark.parametrize("max_bytes", [2 << 30, 150_000, 0], ids=["all", "some", "none"])
+def test_figures_are_those_of_evaluate(max_bytes: int) -> None:
+    tuned = model()
+    with GroupingTuner(tuned, PLANTS, PLANTS.ids, max_bytes=max_bytes) as tuner:
+        assert tuner.num_kept == {0: 0, 150_000: 2}.get(max_bytes, 4)
+        for values in (tuner.start, tuner.start | {"bandwidth": 0.6, "min_area": 1, "min_confidence": 0.9}):
+            value = tuner.score(values)
+            other = model(**values)
+            metrics = evaluate_model(other, PLANTS, PLANTS.ids).metrics()
+            figures = tuner.figures_of(values)
+            assert value == figures["pq_things"] == pytest.approx(metrics["things"]["pq"])
+            assert figures["pq"] == pytest.approx(metrics["all"]["pq"])
+            assert figures["rq_things"] == pytest.approx(metrics["things"]["rq"])
+            assert (figures["sbd"], figures["abs_dic"]) == pytest.approx((metrics["sbd"], metrics["abs_dic"]))
+    if max_bytes > 1 << 30:
+        assert tuned.backend.runs == len(PLANTS.ids)
+
+
+def test_a_bandwidth_too_wide_is_mended() -> None:
+    with GroupingTuner(model(), PLANTS, PLANTS.ids) as tuner:
+        trials = coordinate_search(tuner.score, tuner.start, ladders(tuner.start))
+        best = [t for t in trials if t.kept][-1]
+        gain, error = tuner.gain(best.values)
+    assert trials[0].score < 0.5
+    assert best.score > 0.95
+    assert gain == pytest.approx(best.score - trials[0].score)
+    assert 0 <= error < gain
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    with GroupingTuner(model(), PLANTS, PLANTS.ids, criterion="sbd") as tuner:
+        other = tuner.start | {"bandwidth": 0.9}
+        tuner.score(tuner.start)
+        tuner.score(other)
+        gain, error = tuner.gain(other)
+    scored = [
+        [row["sbd"] for row in evaluate_model(m, PLANTS, PLANTS.ids).rows] for m in (model(), model(bandwidth=0.9))
+    ]
+    differences = np.subtract(scored[1], scored[0])
+    assert gain == pytest.approx(differences.mean())
+    assert error == pytest.approx(differences.std(ddof=1) / 2)
+    assert error > 0
+    with GroupingTuner(model(), PLANTS, PLANTS.ids[:1]) as tuner:
+        tuner.score(tuner.start)
+        assert np.isnan(tuner.gain(tuner.start)[1])
+
+
+def test_what_cannot_be_tuned() -> None:
+    with pytest.raises(SettingsError, match="can't maximize 'ap'; expected pq_things, sbd, pq"):
+        GroupingTuner(model(), PLANTS, PLANTS.ids, criterion="ap")
+    with pytest.raises(InputError, match="no images to tune on"):
+        GroupingTuner(model(), PLANTS, [])
+    others = PanopticModel(Noisy(), LabelSet([Category(0, "soil", False)]), NATIVE)
+    with pytest.raises(InputError, match="but the model"):
+        GroupingTuner(others, PLANTS, PLANTS.ids)
+    by_class = PanopticModel(Noisy(), PLANTS.label_set, NATIVE, Grouping(by_class={1: Grouping(bandwidth=1.0)}))
+    with pytest.raises(SettingsError, match="by_class"):
+        GroupingTuner(by_class, PLANTS, PLANTS.ids)
+    components = PanopticModel(Noisy(), PLANTS.label_set, NATIVE, Grouping(method="components"))
+    with pytest.raises(SettingsError, match="settings of mean_shift, but the model's method is components"):
+        GroupingTuner(components, PLANTS, PLANTS.ids)
