@@ -102,6 +102,7 @@ class ClassGroupingSettings(_Section):
     seed_bandwidth: float | None = Field(None, gt=0)
     min_area: int | None = Field(None, ge=1)
     min_confidence: float | None = Field(None, ge=0, lt=1)
+    second_look: float | None = Field(None, gt=0)
     max_distance: float | None = Field(None, gt=0)
 
 
@@ -113,6 +114,7 @@ class GroupingSettings(_Section):
     seed_bandwidth: float | None = Field(None, gt=0)
     min_area: int = Field(20, ge=1)
     min_confidence: float = Field(0.0, ge=0, lt=1)
+    second_look: float | None = Field(None, gt=0)
     max_distance: float | None = Field(None, gt=0)
     by_class: dict[str, ClassGroupingSettings] = Field(
         default_factory=dict, description="other values for single thing classes, by their names"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from panembed.clustering.components import connected_components
 from panembed.clustering.mean_shift import assign, find_modes
+from panembed.clustering.second_look import look_again
 from panembed.errors import SettingsError
 from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
@@ -33,6 +34,8 @@ class Grouping:
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
         min_confidence: class probability from which on a pixel helps to find modes; 0 takes all, as in the thesis.
+        second_look: look again for objects whose modes are at least this far from others, less than `bandwidth`, and
+            whose pixels make a patch of their own (`panembed.clustering.second_look`); None doesn't.
         max_distance: pixels farther than this from every mode, in embedding units, become void; None keeps all.
         by_class: thing classes, by index, that are grouped by other rules than these.
         vote: cluster the pixels of all thing classes together, then give each object the class that most of its pixels
@@ -45,6 +48,7 @@ class Grouping:
     seed_bandwidth: float | None = None
     min_area: int = 20
     min_confidence: float = 0.0
+    second_look: float | None = None
     max_distance: float | None = None
     by_class: Mapping[int, Grouping] = field(default_factory=dict)
     vote: bool = False
@@ -58,6 +62,11 @@ class Grouping:
             raise SettingsError(
                 f"grouping.seed_bandwidth: expected more than 0 and at most bandwidth {self.bandwidth}, "
                 f"found {self.seed_bandwidth}"
+            )
+        if self.second_look is not None and not 0 < self.second_look < self.bandwidth:
+            raise SettingsError(
+                f"grouping.second_look: expected more than 0 and less than bandwidth {self.bandwidth}, "
+                f"found {self.second_look}"
             )
         if self.vote and self.by_class:
             raise SettingsError("grouping.by_class has no effect with vote, which takes all classes together")
@@ -122,12 +131,13 @@ class Grouping:
         seeds = inside & (sure >= self.min_confidence)
         if np.count_nonzero(seeds) < self.min_area:
             seeds = inside
-        return find_modes(
-            embeddings[:, seeds].T,
-            bandwidth=self.bandwidth,
-            seed_bandwidth=self.seed_bandwidth,
-            min_cluster_size=self.min_area,
+        points = np.ascontiguousarray(embeddings[:, seeds].T)
+        modes = find_modes(
+            points, bandwidth=self.bandwidth, seed_bandwidth=self.seed_bandwidth, min_cluster_size=self.min_area
         )
+        if self.second_look is not None:
+            modes = look_again(points, seeds, modes, separation=self.second_look, min_area=self.min_area)
+        return modes
 
     def members(
         self, embeddings: NDArray[np.float32], mask: NDArray[np.bool_], modes: NDArray[np.float32]
