@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panembed.losses import discriminative
 from panembed.losses.discriminative import discriminative_loss
 
 
@@ -81,6 +82,20 @@ def test_float32_agrees_with_float64():
     assert abs(float(got) - float(exact)) <= 1e-6 * float(exact)
 
 
+def test_float32_stays_exact_with_large_objects():
+    """40,000 pixels an object, far from the origin: one long float32 sum per object is ten times less exact."""
+    generator = torch.Generator().manual_seed(1)
+    embeddings = 30 + torch.randn(1, 4, 200, 400, generator=generator, dtype=torch.float64)
+    embeddings = embeddings.float().double()  # the same numbers for both
+    instance = (1 + (torch.arange(400) >= 200)).expand(1, 200, 400)
+    exact, got = embeddings.clone().requires_grad_(), embeddings.float().requires_grad_()
+    a, b = discriminative_loss(exact, instance), discriminative_loss(got, instance)
+    assert abs(b.item() - a.item()) <= 2e-5 * a.item()
+    a.backward()
+    b.backward()
+    assert float((got.grad - exact.grad).abs().max()) <= 3e-3 * float(exact.grad.abs().max())
+
+
 @pytest.mark.parametrize("num_ids", [1, 2, 5])
 def test_gradcheck(num_ids):
     embeddings, instance, semantic = random_case(11, num_ids=num_ids)
@@ -88,6 +103,71 @@ def test_gradcheck(num_ids):
     assert torch.autograd.gradcheck(
         lambda x: discriminative_loss(x, instance, semantic=semantic, gamma=0.1), embeddings
     )
+
+
+def test_gradcheck_with_all_pixels_labelled():
+    embeddings, instance, _ = random_case(12)
+    embeddings.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: discriminative_loss(x, instance + 1), embeddings)
+
+
+def test_the_same_input_gives_the_same_bits():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(2, 16, 128, 128, generator=generator)
+    instance = torch.randint(0, 9, (2, 128, 128), generator=generator)
+    found = []
+    for _ in range(3):
+        x = embeddings.clone().requires_grad_()
+        loss = discriminative_loss(x, instance)
+        loss.backward()
+        found.append((loss, x.grad))
+    for loss, gradient in found[1:]:
+        assert torch.equal(loss, found[0][0])
+        assert torch.equal(gradient, found[0][1])
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), num_groups=st.sampled_from([1, 2, 7, 300, 40_000]), dims=st.integers(1, 17))
+def test_group_sums_equal_index_add(seed, num_groups, dims):
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.cat([torch.arange(num_groups), torch.randint(0, num_groups, (1000,), generator=generator)])
+    group = group[torch.randperm(len(group), generator=generator)]
+    rows = torch.randn(len(group), dims, generator=generator, dtype=torch.float64)
+    weights = torch.randn(len(group), generator=generator, dtype=torch.float64)
+    sum_groups = discriminative._GroupSums(group, torch.bincount(group))
+    plain = rows.new_zeros(num_groups, dims)
+    torch.testing.assert_close(sum_groups(rows), plain.index_add(0, group, rows))
+    torch.testing.assert_close(sum_groups(rows, weights), plain.index_add(0, group, rows * weights[:, None]))
+
+
+def test_devices_without_embedding_bag_find_the_same(monkeypatch):
+    embeddings, instance, semantic = random_case(8, size=12)
+    a, b = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
+    expected = discriminative_loss(a, instance, semantic=semantic)
+    monkeypatch.setattr(discriminative, "_EMBEDDING_BAG_DEVICES", ())
+    monkeypatch.setattr(torch.nn.functional, "embedding_bag", None)
+    got = discriminative_loss(b, instance, semantic=semantic)
+    torch.testing.assert_close(got, expected)
+    expected.backward()
+    got.backward()
+    torch.testing.assert_close(b.grad, a.grad)
+
+
+@pytest.mark.slow  # importing the compiler takes seconds
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at it
+def test_inside_a_compiled_function():
+    embeddings, instance, semantic = random_case(9, size=12)
+
+    def scaled(x, instance, semantic):
+        return 2 * discriminative_loss(3 * x, instance, semantic=semantic)
+
+    a, b = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
+    expected = scaled(a, instance, semantic)
+    got = torch.compile(scaled, backend="aot_eager")(b, instance, semantic)
+    torch.testing.assert_close(got, expected)
+    expected.backward()
+    got.backward()
+    torch.testing.assert_close(b.grad, a.grad)
 
 
 def test_no_objects_is_exactly_zero_with_zero_gradient():
@@ -148,6 +228,14 @@ def test_memory_layout_does_not_matter():
     discriminative_loss(a, instance).backward()
     discriminative_loss(b, instance).backward()
     torch.testing.assert_close(a.grad, b.grad)
+    # Channels out of the middle of a larger tensor, in either layout.
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        wide = torch.randn(2, 12, 16, 16, dtype=torch.float64).contiguous(memory_format=memory_format)
+        wide[:, 3:11] = embeddings
+        c = wide.requires_grad_()[:, 3:11]
+        discriminative_loss(c, instance).backward()
+        torch.testing.assert_close(wide.grad[:, 3:11], a.grad)
+        assert not wide.grad[:, :3].any()
 
 
 def test_under_autocast_the_loss_stays_float32():
