@@ -109,7 +109,7 @@ class ClassGroupingSettings(_Section):
 class GroupingSettings(_Section):
     """See `panembed.inference.grouping.Grouping`."""
 
-    method: Literal["mean_shift", "components"] = "mean_shift"
+    method: Literal["mean_shift", "hdbscan", "components"] = "mean_shift"
     bandwidth: float = Field(1.5, gt=0)
     seed_bandwidth: float | None = Field(None, gt=0)
     min_area: int = Field(20, ge=1)

@@ -292,3 +292,46 @@ def test_assign_is_the_nearest_by_brute_force(offset: float) -> None:
     assert np.allclose(squared, exact.min(1), rtol=1e-3, atol=1e-3)
     assert np.allclose(exact[np.arange(5000), labels], exact.min(1), rtol=1e-4, atol=1e-3)
     assert (labels == exact.argmin(1)).mean() > 0.999
+
+
+@pytest.mark.parametrize("num_modes", [1, 2, 255, 256, 257, 700])
+def test_assign_with_any_number_of_modes(num_modes: int) -> None:
+    rng = np.random.default_rng(15)
+    modes = rng.permutation(num_modes).astype(np.float32)[:, None] * np.ones(3, dtype=np.float32)
+    truth = rng.integers(0, num_modes, 3000)
+    labels, squared = assign(modes[truth] + np.float32(0.1), modes)
+    assert labels.dtype == np.int32
+    assert np.array_equal(labels, truth)
+    # Single precision over 700 units.
+    assert np.allclose(squared, 0.03, atol=0.06)
+
+
+def test_of_two_equal_modes_the_first_wins() -> None:
+    modes = np.array([[5.0], [1.0], [1.0], [5.0]], dtype=np.float32)
+    assert assign(np.array([[1.0], [5.0], [2.0]], dtype=np.float32), modes)[0].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("least", [1, 20, 120])
+def test_every_label_is_the_nearest_mode(least: int) -> None:
+    # Several rounds and removals: balls of very different size among outliers.
+    points, _ = balls(np.random.default_rng(16), [9000, 3000, 300, 100, 60, 30, 15], 4)
+    points = np.concatenate([points, np.random.default_rng(17).uniform(points.min(), points.max(), (500, 4))])
+    points = points.astype(np.float32)
+    modes = find_modes(points, min_cluster_size=least)
+    exact = ((points[:, None].astype(np.float64) - modes[None]) ** 2).sum(2)
+    labels = mean_shift(points, min_cluster_size=least)
+    assert np.allclose(exact[np.arange(len(points)), labels], exact.min(1), rtol=1e-4, atol=1e-3)
+    # No mode without its points, and none within a bandwidth of another.
+    near = exact.min(1) <= 1.5**2
+    assert np.bincount(exact.argmin(1)[near], minlength=len(modes)).min() >= least
+    gap = np.linalg.norm(modes[:, None] - modes, axis=2) + 9 * np.eye(len(modes))
+    assert gap.min() > 1.5 - 1e-3
+
+
+def test_modes_stay_where_a_mean_shift_step_leaves_them() -> None:
+    points, _ = balls(np.random.default_rng(18), [900, 600, 300], 8, kind="ball", spacing=2.2)
+    modes = find_modes(points, bandwidth=1.2, seed_bandwidth=0.7)
+    assert len(modes) == 3
+    for mode in modes:
+        inside = ((points - mode) ** 2).sum(1) <= 0.7**2
+        assert np.linalg.norm(points[inside].mean(0) - mode) < 0.02

@@ -189,3 +189,10 @@ def test_pixels_of_an_object_vote_on_its_class() -> None:
     assert same_objects(Grouping(min_area=5, vote=True).group(*arguments), truth)
     with pytest.raises(SettingsError, match="by_class"):
         Grouping(vote=True, by_class={1: Grouping()})
+
+
+def test_hdbscan_finds_the_same_objects() -> None:
+    truth = rosette(0, size=128).truth
+    scores, embeddings = outputs(truth.semantic, truth.instance)
+    found = Grouping(method="hdbscan", min_area=15).group(scores, embeddings, (1,), Preparation((128, 128)), (128, 128))
+    assert same_objects(found, truth)

@@ -1,24 +1,29 @@
 """Exact flat-kernel mean shift (Fukunaga and Hostetler 1975; Comaniciu and Meer 2002), built for pixel embeddings.
 
 Embeddings trained with the discriminative loss form a few dense balls of many points. So modes are sought from few
-seeds, densest first: a seed climbs to its mode, and the mode takes its surroundings out of the search. What no mode
-explains is searched again, until only outliers are left. Then one blocked matrix product gives every point to its
-nearest mode. Time grows with points x clusters, not with points squared.
+seeds, densest first: seeds more than a bandwidth apart climb together to their modes, and the modes take their
+surroundings out of the search. What no mode explains is searched again, until only outliers are left. A blocked matrix
+product gives every point to its nearest mode. Time grows with points x clusters, not with points squared.
 
-Shape suffixes: N points, E dimensions, S sampled points, K modes.
+Shape suffixes: N points, E dimensions, S sampled points, K modes, A points that attract, Q places of seeds, M of them
+moving, F = E + 2 columns of lifted points, B points in a block.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
 
-_BLOCK_BYTES = 1 << 20
-"""Size of one block of point-to-mode products: stays in the second-level cache."""
+_MAX_SEEDS = 512
+"""Starts of climbs in a round, among `max_samples` points: enough to hit every cluster but the smallest."""
+
+_MAX_COUNTED = 1024
+"""Points that say how dense a seed's neighbourhood is; it orders the seeds, and the climbs see the whole sample."""
 
 _MAX_ROUNDS = 8
 """Searches of what earlier modes leave unexplained; two are enough unless clusters differ a thousandfold in size."""
@@ -119,40 +124,46 @@ def _search(
     least = max(1, num_points // 1000) if min_cluster_size is None else min_cluster_size
     modes_ke = np.empty((0, num_dims), dtype=np.float32)
     labels, squared = np.zeros(num_points, dtype=np.int32), np.full(num_points, np.inf, dtype=np.float32)
-    left_ne, explained_ne = points_ne, points_ne[:0]
+    left = np.arange(num_points)
     for _ in range(_MAX_ROUNDS):
-        if len(left_ne) < least:
+        if len(left) < least:
             break
-        sample_se = _spread(left_ne, max_samples)
+        sample_se = points_ne[spread(left, max_samples)]
         # Lone points can't make a cluster of the least size; a seed shows a part of its cluster only.
         support = max(1, least // 4)
-        if len(sample_se) < len(left_ne):
+        if len(sample_se) < len(left):
             # A lone sample says nothing; a small cluster missed now is hit when the large ones are gone.
-            support = max(2, int(least * len(sample_se) / len(left_ne) / 2))
+            support = max(2, int(least * len(sample_se) / len(left) / 2))
         # What is left lies about clusters found before, whose points must pull too: else a cluster's rim would climb
-        # to a mode of its own.
-        rest_se = _spread(explained_ne, 4 * max_samples)
-        weight = len(explained_ne) / max(1, len(rest_se)) / (len(left_ne) / len(sample_se))
-        found_ke = _climb(sample_se, rest_se, weight, modes_ke, bandwidth, kernel, support)
+        # to a mode of its own. Nearer to a mode than this, none pulls a place that has not reached the mode yet.
+        rim = np.flatnonzero((squared <= bandwidth**2) & (squared >= (bandwidth - kernel) ** 2))
+        rest_re = points_ne[spread(rim, max_samples)]
+        weight = len(rim) / max(1, len(rest_re)) / (len(left) / len(sample_se))
+        found_ke = _climb(sample_se, rest_re, weight, modes_ke, bandwidth, kernel, support)
         if len(found_ke) == 0 and support == 2:
             # About as many clusters as samples: then lone samples are all there is to go by.
-            found_ke = _climb(sample_se, rest_se, weight, modes_ke, bandwidth, kernel, 1)
+            found_ke = _climb(sample_se, rest_re, weight, modes_ke, bandwidth, kernel, 1)
         if len(found_ke) == 0:
             break
+        found_labels, found_squared = assign(points_ne, found_ke)
+        np.copyto(labels, found_labels + np.int32(len(modes_ke)), where=found_squared < squared)
+        np.minimum(squared, found_squared, out=squared)
         modes_ke = np.concatenate([modes_ke, found_ke])
-        labels, squared = assign(points_ne, modes_ke)
-        if len(sample_se) == len(left_ne):
+        if len(left) <= min(max_samples, _MAX_SEEDS):
             break
-        left_ne, explained_ne = points_ne[squared > bandwidth**2], points_ne[squared <= bandwidth**2]
+        left = np.flatnonzero(squared > bandwidth**2)
     while len(modes_ke) and least > 1:
         # Remove the smaller half of the clusters below the least size, give their points away, and look again.
         size_k = np.bincount(labels[squared <= bandwidth**2], minlength=len(modes_ke))
         small = np.flatnonzero(size_k < least)
         if len(small) == 0:
             break
-        modes_ke = np.delete(modes_ke, small[np.argsort(size_k[small], kind="stable")][: (len(small) + 1) // 2], axis=0)
+        kept_k = np.ones(len(modes_ke), dtype=bool)
+        kept_k[small[np.argsort(size_k[small], kind="stable")][: (len(small) + 1) // 2]] = False
+        stray = np.flatnonzero(~kept_k[labels])
+        modes_ke, labels = modes_ke[kept_k], (np.cumsum(kept_k, dtype=np.int32) - np.int32(1))[labels]
         if len(modes_ke):
-            labels, squared = assign(points_ne, modes_ke)
+            labels[stray], squared[stray] = assign(points_ne[stray], modes_ke)
     return modes_ke, labels, squared
 
 
@@ -169,30 +180,82 @@ def assign(points_ne: Floats, modes_ke: Floats) -> tuple[NDArray[np.int32], Floa
     num_points, num_modes = len(points_ne), len(modes_ke)
     labels = np.empty(num_points, dtype=np.int32)
     squared = np.empty(num_points, dtype=np.float32)
-    # |x - m|^2 = |x|^2 - 2 (x m - |m|^2 / 2): the nearest mode has the largest term in brackets. Shifting the origin
-    # to the centre of the modes keeps the cancellation harmless far from zero.
+    # Shifting the origin to the centre of the modes keeps cancellation harmless far from zero.
     centre_e = modes_ke.mean(0)
-    modes_ek = np.ascontiguousarray((modes_ke - centre_e).T)
-    half_norm_k = 0.5 * np.einsum("ek,ek->k", modes_ek, modes_ek)
-    block = max(256, _BLOCK_BYTES // (4 * num_modes))
-    for start in range(0, num_points, block):
-        x_be = points_ne[start : start + block] - centre_e
-        score_bk = x_be @ modes_ek
-        score_bk -= half_norm_k
-        best_b = score_bk.argmax(1)
-        labels[start : start + block] = best_b
-        score_b = np.take_along_axis(score_bk, best_b[:, None], 1)[:, 0]
-        squared[start : start + block] = np.einsum("be,be->b", x_be, x_be) - 2 * score_b
+    reach_kf = _reach(modes_ke - centre_e, 0.0)
+    # argmax along a short axis is slow: the place of the maximum as the largest of these instead, the first mode's.
+    code_k = np.arange(num_modes)[::-1].astype(np.min_scalar_type(num_modes - 1))[:, None]
+    for block in _slices(num_points, *reach_kf.shape):
+        score_kb = reach_kf @ _lift(points_ne[block] - centre_e).T
+        best_b = score_kb.max(0)
+        labels[block] = num_modes - 1 - ((score_kb == best_b) * code_k).max(0).astype(np.int32)
+        squared[block] = -2 * best_b
     return labels, np.maximum(squared, 0, out=squared)
 
 
-def _spread(points_ne: Floats, count: int) -> Floats:
-    """At most `count` points, evenly spread over the input; the same ones every time."""
-    if len(points_ne) <= count:
-        return points_ne
+def _lift(points_ae: Floats) -> Floats:
+    """Points x as rows [x, 1, -|x|^2 / 2], whose product with a row of `_reach` compares distance and radius."""
+    num_points, num_dims = points_ae.shape
+    lifted_af = np.empty((num_points, num_dims + 2), dtype=np.float32)
+    lifted_af[:, :num_dims] = points_ae
+    lifted_af[:, num_dims] = 1
+    lifted_af[:, num_dims + 1] = -0.5 * np.einsum("ae,ae->a", points_ae, points_ae)
+    return lifted_af
+
+
+def _reach(places_qe: Floats, radius: float) -> Floats:
+    """Places q as rows [q, (r^2 - |q|^2) / 2, 1]: times a lifted point, (r^2 - |q - x|^2) / 2, so >= 0 within r."""
+    num_places, num_dims = places_qe.shape
+    reach_qf = np.empty((num_places, num_dims + 2), dtype=np.float32)
+    reach_qf[:, :num_dims] = places_qe
+    reach_qf[:, num_dims] = 0.5 * (radius**2 - np.einsum("qe,qe->q", places_qe, places_qe))
+    reach_qf[:, num_dims + 1] = 1
+    return reach_qf
+
+
+def _slices(length: int, others: int, num_features: int) -> Iterator[slice]:
+    """Slices of `length` whose products with `others` stay in cache, and too small for BLAS to share among threads.
+
+    Waking threads costs more than such a product, and far more where the processors are busy.
+    """
+    # OpenBLAS shares a product of matrices from 2^19 multiplications on, and one with a single row from 9,216.
+    block = max(1, ((1 << 19) - 1 if others > 1 else 9215) // (others * num_features))
+    for start in range(0, length, block):
+        yield slice(start, start + block)
+
+
+def _within(places_qe: Floats, radius: float, points_af: Floats) -> NDArray[np.bool_]:
+    """For each of Q places, which of the A lifted points are within `radius`."""
+    reach_qf = _reach(places_qe, radius)
+    inside_qa = np.empty((len(places_qe), len(points_af)), dtype=bool)
+    for block in _slices(len(points_af), *reach_qf.shape):
+        np.greater_equal(reach_qf @ points_af[block].T, 0, out=inside_qa[:, block])
+    return inside_qa
+
+
+def _density(places_qe: Floats, radius: float, points_af: Floats) -> NDArray[np.int64]:
+    """Count the lifted points within `radius` of each place."""
+    reach_fq = _reach(places_qe, radius).T
+    count_q = np.zeros(len(places_qe), dtype=np.int64)
+    for block in _slices(len(points_af), *reach_fq.shape[::-1]):
+        near_bq = points_af[block] @ reach_fq >= 0
+        # In bytes, which can't overflow below 256 rows, the sum is many times faster.
+        for start in range(0, len(near_bq), 255):
+            count_q += near_bq[start : start + 255].view(np.uint8).sum(0, dtype=np.uint8)
+    return count_q
+
+
+def spread(indices: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Choose at most `count` of the indices, evenly spread; the same ones every time.
+
+    >>> spread(np.arange(100), 4).tolist()
+    [0, 40, 55, 96]
+    """
+    if len(indices) <= count:
+        return indices
     # Half-steps of the golden ratio jitter the stride, so that image columns don't alias with it.
-    position = (np.arange(count) + np.arange(count) * 0.618033988749895 % 1.0) * (len(points_ne) / count)
-    return points_ne[np.minimum(position.astype(np.int64), len(points_ne) - 1)]
+    position = (np.arange(count) + np.arange(count) * 0.618033988749895 % 1.0) * (len(indices) / count)
+    return indices[np.minimum(position.astype(np.intp), len(indices) - 1)]
 
 
 def _climb(
@@ -204,74 +267,94 @@ def _climb(
     kernel: float,
     support: int,
 ) -> Floats:
-    """Seed densest first, shift to the mode, take the mode's surroundings out; until no seed has enough support.
+    """Waves of seeds, densest first, climb to modes and take the modes' surroundings out, until no seed has support.
 
-    Seeds are among `sample_se`; they shift among these and `rest_re`, each of which weighs as much as `rest_weight` of
+    Seeds are among `sample_se`; they climb among these and `rest_re`, each of which weighs as much as `rest_weight` of
     the samples.
+
+    Returns:
+        Modes farther than `bandwidth` from each other and from the known ones.
     """
     # From their centre, so that points far from zero lose no digits.
     centre_e = sample_se.mean(0)
-    sample_se, rest_re, known_ke = sample_se - centre_e, rest_re - centre_e, known_ke - centre_e
-    norm_s = np.einsum("se,se->s", sample_se, sample_se)
-    # |a - b|^2 <= r^2 as one product and one comparison: a b - |b|^2 / 2 >= (|a|^2 - r^2) / 2.
-    product_ss = sample_se @ sample_se.T
-    product_ss -= 0.5 * norm_s
-    near_ss = product_ss >= 0.5 * (norm_s - kernel**2)[:, None]
-    density_s = np.count_nonzero(near_ss, axis=1)
-    all_ae, norm_a, weight_a = sample_se, norm_s, None
+    points_af = pull_af = _lift(sample_se - centre_e)
     if len(rest_re):
-        all_ae = np.concatenate([sample_se, rest_re])
-        norm_a = np.einsum("ae,ae->a", all_ae, all_ae)
-        weight_a = np.ones(len(all_ae), dtype=np.float32)
-        weight_a[len(sample_se) :] = rest_weight
-    found: list[Floats] = []
-    taken: list[Any] = list(known_ke)
-    while True:
-        seed = int(density_s.argmax())
-        if density_s[seed] < support or density_s[seed] == 0:
-            found_ke: Floats = np.array(found, dtype=np.float32).reshape(-1, sample_se.shape[1])
-            return np.asarray(found_ke + centre_e, dtype=np.float32)
-        mode_e = _shift(sample_se[near_ss[seed]].mean(0), all_ae, norm_a, weight_a, kernel)
-        is_new = not taken or float(((np.array(taken) - mode_e) ** 2).sum(1).min()) > bandwidth**2
-        if is_new:
-            found.append(mode_e)
-            taken.append(mode_e)
-            density_s[_squared_to(mode_e, sample_se, norm_s) <= bandwidth**2] = 0
-        else:
-            # All that starts so near this seed climbs the same slope.
-            density_s[near_ss[seed]] = 0
-        density_s[seed] = 0
+        points_af = np.concatenate([points_af, _lift(rest_re - centre_e)])
+        pull_af = points_af.copy()
+        pull_af[len(sample_se) :] *= np.float32(rest_weight)
+    seeds = spread(np.arange(len(sample_se)), _MAX_SEEDS)
+    seed_qf = points_af[seeds]
+    step = -(-len(sample_se) // _MAX_COUNTED)
+    # A seed itself is one of its neighbours, and stands for itself only.
+    others_q = _density(seed_qf[:, :-2], kernel, points_af[: len(sample_se) : step]) - (seeds % step == 0)
+    density_q = 1 + step * np.maximum(others_q, 0)
+    dense = density_q >= support
+    seed_qf, density_q = seed_qf[dense], density_q[dense]
+    seed_qe = seed_qf[:, :-2]
+    reach_qf = _reach(seed_qe, bandwidth)
+    found_ke = known_ke - centre_e
+    while density_q.any():
+        wave, free_q = [], density_q.copy()
+        while free_q.any():
+            wave.append(int(free_q.argmax()))
+            free_q[seed_qf @ reach_qf[wave[-1]] >= 0] = 0
+            free_q[wave[-1]] = 0
+        modes_me = _shift(seed_qe[wave], points_af, pull_af, kernel, found_ke, bandwidth)
+        found_ke = _apart(np.concatenate([found_ke, modes_me]), bandwidth)
+        # All that starts so near a seed climbs the same slope.
+        density_q[_within(seed_qe[wave], kernel, seed_qf).any(0)] = 0
+        density_q[wave] = 0
+        density_q[_within(found_ke, bandwidth, seed_qf).any(0)] = 0
+    return np.asarray(found_ke[len(known_ke) :] + centre_e, dtype=np.float32)
+
+
+def _apart(modes_ke: Floats, bandwidth: float) -> Floats:
+    """Leave out modes within `bandwidth` of one before."""
+    close_kk = _within(modes_ke, bandwidth, _lift(modes_ke))
+    kept: list[int] = []
+    for k in range(len(modes_ke)):
+        if not close_kk[k, kept].any():
+            kept.append(k)
+    return modes_ke[kept]
 
 
 def _shift(
-    start_e: Floats,
-    points_ae: Floats,
-    norm_a: Floats,
-    weight_a: Floats | None,
+    start_qe: Floats,
+    points_af: Floats,
+    pull_af: Floats,
     kernel: float,
+    known_ke: Floats,
+    bandwidth: float,
     max_steps: int = 100,
 ) -> Floats:
-    """Move to the weighted mean of the points within `kernel`, until it stays where it is."""
-    mean_e = start_e
+    """Move places together to the weighted mean of the points within `kernel`, until each stays where it is.
+
+    A place that comes within `bandwidth` of a known mode belongs to it and is given up. `pull_af` holds the lifted
+    points times their weights.
+
+    Returns:
+        Modes of the places not given up, densest first.
+    """
+    num_dims = start_qe.shape[1]
+    place_qe, weight_q = start_qe.copy(), np.zeros(len(start_qe), dtype=np.float32)
+    known_kf = _lift(known_ke)
+    moving, given_up = np.arange(len(start_qe)), np.zeros(len(start_qe), dtype=bool)
     for _ in range(max_steps):
-        inside_a = _squared_to(mean_e, points_ae, norm_a) <= kernel**2
-        if not inside_a.any():
-            return mean_e
-        moved_e: Floats
-        if weight_a is None:
-            moved_e = points_ae[inside_a].mean(0)
-        else:
-            weight_i = weight_a[inside_a]
-            moved_e = (weight_i @ points_ae[inside_a]) / weight_i.sum()
-        if float(((moved_e - mean_e) ** 2).sum()) <= (1e-3 * kernel) ** 2:
-            return moved_e
-        mean_e = moved_e
-    return mean_e
-
-
-def _squared_to(point_e: Floats, sample_se: Floats, norm_s: Floats) -> Floats:
-    """Squared distance of one point to every sample."""
-    squared: Floats = sample_se @ (-2 * point_e)
-    squared += norm_s
-    squared += point_e @ point_e
-    return squared
+        from_me = place_qe[moving]
+        sum_mf = np.zeros((len(moving), num_dims + 2), dtype=np.float32)
+        reach_mf = _reach(from_me, kernel)
+        for block in _slices(len(points_af), *reach_mf.shape):
+            sum_mf += (reach_mf @ points_af[block].T >= 0).astype(np.float32) @ pull_af[block]
+        weight_m = sum_mf[:, num_dims]
+        moved_me = np.where(weight_m[:, None] > 0, sum_mf[:, :num_dims] / np.maximum(weight_m, 1e-30)[:, None], from_me)
+        place_qe[moving], weight_q[moving] = moved_me, weight_m
+        going = np.square(moved_me - from_me).sum(1) > (1e-2 * kernel) ** 2
+        if len(known_kf):
+            caught = _within(moved_me, bandwidth, known_kf).any(1)
+            given_up[moving[caught]] = True
+            going &= ~caught
+        moving = moving[going]
+        if len(moving) == 0:
+            break
+    order = np.argsort(-weight_q, kind="stable")
+    return place_qe[order[~given_up[order]]]

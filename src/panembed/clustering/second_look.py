@@ -98,7 +98,7 @@ def _is_patch(mask: NDArray[np.bool_], taken_n: NDArray[np.bool_]) -> bool:
     largest = int(size.max())
     if largest < _CONNECTED * np.count_nonzero(taken_n):
         return False
-    interior = ndimage.binary_erosion(parts == 1 + size.argmax(), np.ones((3, 3)))
+    interior = ndimage.binary_erosion(parts == 1 + size.argmax(), np.ones((3, 3), dtype=bool))
     radius_of_disc = max(1.0, np.sqrt(largest / np.pi))
     return bool(np.count_nonzero(interior) >= _INTERIOR * np.pi * (radius_of_disc - 1) ** 2)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.clustering.components import connected_components
+from panembed.clustering.hdbscan import find_centres
 from panembed.clustering.mean_shift import assign, find_modes
 from panembed.clustering.second_look import look_again
 from panembed.errors import SettingsError
@@ -17,7 +18,7 @@ from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
 
-Method = Literal["mean_shift", "components"]
+Method = Literal["mean_shift", "hdbscan", "components"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ class Grouping:
     own size, goes to its nearest mode. So pixels of doubtful class can't make objects of their own.
 
     Attributes:
-        method: mean_shift; or components, the connected components of the class mask, which leaves embeddings aside
-            and of all else heeds only `min_area` (smaller ones become void), `by_class` and `vote`.
+        method: mean_shift; hdbscan, which needs no bandwidth, but a larger `min_area`, and scikit-learn, and many times
+            as long; or components, the connected components of the class mask, which leaves embeddings aside and
+            of all else heeds only `min_area` (smaller ones become void), `by_class` and `vote`.
         bandwidth: of mean shift, in embedding units; the thesis takes delta_dist.
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
@@ -132,6 +134,8 @@ class Grouping:
         if np.count_nonzero(seeds) < self.min_area:
             seeds = inside
         points = np.ascontiguousarray(embeddings[:, seeds].T)
+        if self.method == "hdbscan":
+            return find_centres(points, min_cluster_size=max(2, self.min_area))
         modes = find_modes(
             points, bandwidth=self.bandwidth, seed_bandwidth=self.seed_bandwidth, min_cluster_size=self.min_area
         )
