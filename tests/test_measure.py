@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
-from panembed.measure import measure_objects
+from panembed.measure import COLUMNS, measure_objects
 
 LABEL_SET = LabelSet([Category(0, "soil", False), Category(4, "leaf", True), Category(9, "weed", True)])
 
@@ -25,6 +25,7 @@ def test_known_shapes() -> None:
     semantic[oval], instance[oval] = 1, 77
     rows = measure_objects(PanopticMap(semantic, instance), LABEL_SET)
     assert [(r["segment_id"], r["class"], r["instance"]) for r in rows] == [(2, "leaf", 77), (3, "weed", 3)]
+    assert all(tuple(row) == COLUMNS for row in rows)
     leaf, weed = rows
     assert weed["area"] == disc.sum() == pytest.approx(np.pi * 25**2, rel=0.01)
     assert (weed["centroid_x"], weed["centroid_y"]) == pytest.approx((40, 50))

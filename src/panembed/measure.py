@@ -6,6 +6,12 @@ from typing import Any
 
 from panembed.labels import LabelSet, PanopticMap
 
+COLUMNS = (
+    *("segment_id", "class", "instance", "area", "centroid_x", "centroid_y"),
+    *("bbox_x", "bbox_y", "bbox_width", "bbox_height", "perimeter", "eccentricity", "touches_border"),
+)
+"""What `measure_objects` tells of an object where no pixel size is given."""
+
 
 def measure_objects(
     panoptic: PanopticMap, label_set: LabelSet, *, pixel_size: float | None = None

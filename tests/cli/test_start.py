@@ -24,10 +24,11 @@ def run(*command, **options):
         "import panembed.result, panembed.evaluation, panembed.report.figures, panembed.config, panembed.run",
         "from panembed import PanopticModel, PanopticResult, PanopticMap, PanopticQuality, mean_shift, load",
         "import panembed.datasets.layout, panembed.metrics.leaf, panembed.datasets.census",
+        "import panembed.experiments.perform, panembed.oracle, panembed.tuning",
         "import sys; sys.argv = ['panembed', '--help']; from panembed.cli import app; "
         "code = None\ntry: app.main()\nexcept SystemExit as end: code = end.code\nassert code == 0",
     ],
-    ids=["panembed", "predictor", "result", "names", "datasets", "help"],
+    ids=["panembed", "predictor", "result", "names", "datasets", "experiments", "help"],
 )
 def test_without_torch(code):
     told = f"\nimport sys; print([n for n in {TORCH} if n in sys.modules], file=sys.stderr)"
@@ -51,7 +52,10 @@ def test_help_is_fast():
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "demo", "info", "data", "data check", "data split"])
+@pytest.mark.parametrize(
+    "verb",
+    ["train", "evaluate", "predict", "tune", "experiment", "demo", "info", "data", "data check", "data split"],
+)
 def test_every_verb_explains_itself(cli, verb):
     outcome = cli(*verb.split(), "--help")
     assert outcome.code == 0

@@ -67,12 +67,13 @@ def test_a_single_stuff_class_stays_as_it_is() -> None:
 
 
 def test_several_stuff_classes_are_tinted_and_void_is_not() -> None:
-    panoptic = PanopticMap([[0, 0, 1, 1, IGNORE]], [[0, 0, 0, 0, 0]])
-    image = np.full((1, 5, 3), 100, np.uint8)
+    # The last is a car's pixel that belongs to no object.
+    panoptic = PanopticMap([[0, 0, 1, 1, IGNORE, 2]], [[0, 0, 0, 0, 0, 0]])
+    image = np.full((1, 6, 3), 100, np.uint8)
     picture = overlay(image, panoptic, STREET, opacity=0.25)
     assert np.abs(picture[0, 0] - (75 + 0.25 * np.array([128, 64, 128]))).max() <= 1
     assert np.abs(picture[0, 2] - (75 + 0.25 * np.array([70, 130, 180]))).max() <= 1
-    assert picture[0, 4].tolist() == [100, 100, 100]
+    assert picture[0, 4:].tolist() == [[100, 100, 100]] * 2
 
 
 def test_outlines_are_where_objects_meet_anything_else() -> None:

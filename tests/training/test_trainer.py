@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from panembed.datasets.sample import Sample
 from panembed.datasets.synthetic import SyntheticDataset
+from panembed.errors import SettingsError
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
 from panembed.losses.panoptic import PanopticLoss
@@ -288,3 +289,10 @@ def test_labels_outside_the_picture_are_ignored():
     example = turned[0, 0]
     assert (example.semantic == 255).any()
     assert (example.instance[example.semantic == 255] == 0).all()
+
+
+def test_a_loss_that_is_no_number_stops_training(tmp_path):
+    trainer, kept = make(tmp_path, epochs=4, learning_rate=1e30)
+    with pytest.raises(SettingsError, match=r"the loss became nan.*learning_rate"):
+        trainer.fit()
+    assert len(kept) < 4

@@ -43,7 +43,7 @@ def predict(
                 progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
             progress.advance(task)
     messages().print(
-        f"{len(predictions.summary)} images, {len(predictions.objects)} objects in {time.monotonic() - started:.1f} s; "
+        f"{predictions.num_images} images, {predictions.num_objects} objects in {time.monotonic() - started:.1f} s; "
         f"written to {folder}"
     )
     if predictions.failed:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from panembed.errors import InputError, PanembedError
 from panembed.io.coco_panoptic import CocoPanopticWriter
-from panembed.io.tables import write_csv
+from panembed.io.tables import csv_writer, write_csv
 from panembed.labels import LabelSet
+from panembed.measure import COLUMNS
 from panembed.result import PanopticResult
 
 _MAX_WAITING = 4
@@ -21,27 +22,47 @@ _MAX_WAITING = 4
 class PredictionFolder:
     """Writes results while the next image is being predicted.
 
-    Use as a context manager; the tables and panoptic.json are written at its end.
+    Use as a context manager; the tables and panoptic.json appear at its end, and only if the block raises nothing.
 
     Args:
         folder: that exists and may be written to.
         label_set: the classes.
 
     Attributes:
-        summary: one row per image: file, size, number of objects of each class.
-        objects: one row per object.
+        num_images: written so far, or waiting to be.
+        num_objects: of the images written so far.
         failed: one row per file that gave an error: file, reason.
     """
 
     def __init__(self, folder: Path, label_set: LabelSet) -> None:
         self.folder = folder
-        self.summary: list[dict[str, Any]] = []
-        self.objects: list[dict[str, Any]] = []
+        self.label_set = label_set
+        self.num_images = 0
+        self.num_objects = 0
         self.failed: list[dict[str, str]] = []
         self._names: dict[str, Path] = {}
-        self._coco = CocoPanopticWriter(folder, label_set)
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
         self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> PredictionFolder:
+        things = [self.label_set[index].name for index in self.label_set.things]
+        with ExitStack() as stack:
+            # Rows go to the disk at once: those of many images would fill the memory.
+            self._write_summary = stack.enter_context(
+                csv_writer(self.folder / "summary.csv", ("file", "width", "height", "objects", *things))
+            )
+            self._write_objects = stack.enter_context(
+                csv_writer(self.folder / "objects.csv", ("file", "instance_id", *COLUMNS))
+            )
+            self._coco = stack.enter_context(CocoPanopticWriter(self.folder, self.label_set))
+            self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
+            stack.push(self._finish)
+            self._end = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end.__exit__(kind, error, traceback)
 
     def add(self, path: Path, result: PanopticResult | PanembedError) -> PanembedError | None:
         """Take in what became of an input file.
@@ -60,6 +81,7 @@ class PredictionFolder:
             self.failed.append({"file": str(path), "reason": str(result)})
             return result
         self._names[path.stem] = path
+        self.num_images += 1
         while len(self._waiting) >= _MAX_WAITING:
             self._waiting.popleft().result()
         self._waiting.append(self._writer.submit(self._write, path, result))
@@ -69,33 +91,24 @@ class PredictionFolder:
         result.save(self.folder)
         self._coco.add(path.name, result.panoptic)
         rows = result.measure()
-        self.objects += [{"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, start=1)]
+        self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, 1))
         height, width = result.panoptic.shape
-        self.summary.append(
-            {"file": path.name, "width": width, "height": height, "objects": len(rows), **result.counts()}
-        )
+        counts = result.counts()
+        self._write_summary([{"file": path.name, "width": width, "height": height, "objects": len(rows), **counts}])
+        self.num_objects += len(rows)
 
-    def close(self) -> None:
-        """Wait for all results to be written, then write objects.csv, summary.csv, panoptic.json and failed.csv."""
-        while self._waiting:
-            self._waiting.popleft().result()
-        self._writer.shutdown()
-        self._coco.close()
-        write_csv(self.folder / "objects.csv", self.objects, columns=("file", "instance_id"))
-        write_csv(self.folder / "summary.csv", self.summary, columns=("file", "width", "height", "objects"))
-        if self.failed:
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Wait for all results to be written, then write failed.csv; after an error, drop what waits."""
+        try:
+            while self._waiting and kind is None:
+                self._waiting.popleft().result()
+        finally:
+            self._writer.shutdown(cancel_futures=True)
+        if kind is None and self.failed:
             write_csv(self.folder / "failed.csv", self.failed, columns=("file", "reason"))
-        else:
+        elif kind is None:
             # A list of failures from an earlier run into the same folder says nothing of this one.
             (self.folder / "failed.csv").unlink(missing_ok=True)
-
-    def __enter__(self) -> PredictionFolder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._writer.shutdown(cancel_futures=True)
+        return False

@@ -64,7 +64,8 @@ class Preparation:
 
         A channel without contrast becomes 0.
         """
-        array: NDArray[np.float32] = np.asarray(image, dtype=np.float32) / np.float32(255)
+        # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
+        array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
         if self.normalization == "imagenet":
             array -= _IMAGENET_MEAN
             array /= _IMAGENET_STD
@@ -106,15 +107,25 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.
     """Stretch Kxhxw float maps to height and width; bilinear at pixel centres, as torch's align_corners=False."""
     if maps.shape[1:] == size:
         return maps
-    for axis, target in ((1, size[0]), (2, size[1])):
-        source = maps.shape[axis]
-        position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
-        low = np.minimum(position.astype(np.intp), max(source - 2, 0))
-        weight = (position - low).astype(np.float32)
-        weight = weight[:, None] if axis == 1 else weight
-        first, second = np.take(maps, low, axis), np.take(maps, np.minimum(low + 1, source - 1), axis)
+    above, below, row_weight = _neighbours(maps.shape[1], size[0])
+    left, right, column_weight = _neighbours(maps.shape[2], size[1])
+    stretched = np.empty((len(maps), *size), dtype=np.float32)
+    # Map by map, and columns first: what is read twice is still in the cache.
+    for narrow, out in zip(maps, stretched):
+        first, second = np.take(narrow, left, 1), np.take(narrow, right, 1)
         second -= first
-        second *= weight
+        second *= column_weight
         second += first
-        maps = second
-    return maps
+        first = np.take(second, above, 0)
+        np.take(second, below, 0, out=out, mode="clip")  # the default mode would buffer
+        out -= first
+        out *= row_weight[:, None]
+        out += first
+    return stretched
+
+
+def _neighbours(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """The two source pixels that each of `target` pixels lies between, and the weight of the second."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    low = np.minimum(position.astype(np.intp), max(source - 2, 0))
+    return low, np.minimum(low + 1, source - 1), (position - low).astype(np.float32)

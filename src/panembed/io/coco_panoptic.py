@@ -234,7 +234,7 @@ class CocoPanopticWriter:
         path = self.folder / "panoptic" / name
         _make_folder(path.parent)
         with atomic_path(path) as temporary:
-            Image.fromarray(rgb).save(temporary, format="PNG", compress_level=PNG_EFFORT)
+            Image.fromarray(rgb).save(temporary, format="PNG", **PNG_EFFORT)
         height, width = panoptic.shape
         self._images[image_id] = {"id": image_id, "file_name": file_name, "width": width, "height": height}
         self._annotations[str(name)] = entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.labels import IGNORE, LabelSet, PanopticMap, distinct_color
+from panembed.labels import LabelSet, PanopticMap, Segment, distinct_color
 
 _COLORS_PER_CLASS = 1009
 
@@ -21,6 +21,11 @@ def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
         HxWx3 uint8.
     """
     segment_map, segments = panoptic.segments(label_set)
+    return np.take(_palette(segments, label_set), segment_map, axis=0)
+
+
+def _palette(segments: list[Segment], label_set: LabelSet) -> NDArray[np.uint8]:
+    """Colours of segments 0..S; 0 is void and black."""
     palette = np.zeros((len(segments) + 1, 3), dtype=np.uint8)
     for segment in segments:
         category = label_set[segment.category]
@@ -30,7 +35,7 @@ def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
             palette[segment.id] = distinct_color(number)
         else:
             palette[segment.id] = category.color
-    return palette[segment_map]
+    return palette
 
 
 def overlay(
@@ -52,24 +57,24 @@ def overlay(
     """
     if image.shape[:2] != panoptic.shape:
         raise ValueError(f"image is {image.shape[:2]} but the map is {panoptic.shape}; expected one size")
-    is_thing = np.zeros(IGNORE + 1, dtype=bool)
-    is_thing[list(label_set.things)] = True
-    tinted = panoptic.semantic != IGNORE
-    if len(label_set.stuff) <= 1:
-        # A single stuff class is the background: leave the photograph as it is.
-        tinted = is_thing[panoptic.semantic] & (panoptic.instance > 0)
-    weight = np.where(tinted, opacity, 0.0).astype(np.float32)[..., None]
-    mixed = image * (1 - weight) + color_map(panoptic, label_set) * weight
-    picture = mixed.astype(np.uint8)
-    picture[_outlines(panoptic, is_thing)] = 255
+    segment_map, segments = panoptic.segments(label_set)
+    is_object = np.zeros(len(segments) + 1, dtype=bool)
+    is_object[[s.id for s in segments if label_set[s.category].is_thing and s.instance > 0]] = True
+    # A single stuff class is the background: leave the photograph as it is. So is void.
+    is_tinted = is_object if len(label_set.stuff) <= 1 else np.arange(len(segments) + 1) > 0
+    picture = image.copy()
+    pixels = picture.reshape(-1, 3)
+    tinted = np.flatnonzero(is_tinted[segment_map])
+    weight = np.float32(opacity)
+    colors = np.take(_palette(segments, label_set) * weight, segment_map.ravel()[tinted], axis=0)
+    pixels[tinted] = (np.take(pixels, tinted, axis=0) * (1 - weight) + colors).astype(np.uint8)
+    picture[_outlines(np.where(is_object[segment_map], segment_map, 0))] = 255
     return picture
 
 
-def _outlines(panoptic: PanopticMap, is_thing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of objects whose right or lower neighbour is of another object or class."""
-    objects = np.where(is_thing[panoptic.semantic], panoptic.instance, 0)
-    key = objects.astype(np.int64) * (IGNORE + 1) + np.where(objects > 0, panoptic.semantic, 0)
-    edge = np.zeros(key.shape, dtype=bool)
-    edge[:, :-1] |= key[:, :-1] != key[:, 1:]
-    edge[:-1] |= key[:-1] != key[1:]
+def _outlines(objects: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Pixels whose right or lower neighbour is of another object, or of none."""
+    edge = np.zeros(objects.shape, dtype=bool)
+    edge[:, :-1] = objects[:, :-1] != objects[:, 1:]
+    edge[:-1] |= objects[:-1] != objects[1:]
     return edge

@@ -211,4 +211,4 @@ def write_leaf_labels(path: str | os.PathLike[str], panoptic: PanopticMap, label
     palette = [0, 0, 0] + [channel for index in range(_PALETTE_COLORS) for channel in distinct_color(index)]
     image.putpalette(palette)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", compress_level=PNG_EFFORT)
+        image.save(temporary, format="PNG", **PNG_EFFORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 
+from panembed.errors import SettingsError
 from panembed.losses.panoptic import PanopticLoss
 from panembed.training.checkpoint import load_checkpoint, save_checkpoint
 from panembed.training.early_stopping import EarlyStopping
@@ -148,6 +150,7 @@ class Trainer:
 
         Raises:
             Interrupted: on Ctrl-C or SIGTERM, after the step under way was finished and the state saved.
+            SettingsError: the loss is no longer a number; the last checkpoint stays as it is.
         """
         if resume:
             self._restore()
@@ -206,6 +209,11 @@ class Trainer:
 
     def _end_epoch(self, seconds: float) -> None:
         means = (self.sums / max(self.step, 1)).tolist()
+        if not math.isfinite(means[0]):
+            raise SettingsError(
+                f"training: the loss became {means[0]} in epoch {self.epoch + 1}; lower training.learning_rate (now "
+                f"{self.learning_rate}), or set training.clip_gradient_norm"
+            )
         row: dict[str, float | int] = {
             "epoch": self.epoch + 1,
             "train_loss": means[0],

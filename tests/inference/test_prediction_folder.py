@@ -1,0 +1,111 @@
+"""The folder of results: what is in its tables, and what is left of it after an error."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panembed.errors import InputError, OutputError
+from panembed.inference.prediction_folder import PredictionFolder
+from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.measure import COLUMNS
+from panembed.result import PanopticResult
+
+FIELD = LabelSet([Category(0, "soil", False), Category(1, "crop", True), Category(2, "weed", True)])
+
+
+def result(name: str, seed: int, things: bool = True) -> PanopticResult:
+    rng = np.random.default_rng(seed)
+    instance = rng.integers(0, 4, (5, 6)).repeat(4, 0).repeat(4, 1) * things
+    semantic = np.where(instance > 0, 1 + instance % 2, 0)
+    image = rng.integers(0, 256, (*instance.shape, 3), dtype=np.uint8)
+    return PanopticResult(PanopticMap(semantic, instance), FIELD, image, name)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_tables_tell_what_the_results_hold(tmp_path: Path) -> None:
+    results = [result("a", 0), result("b", 1, things=False), result("c", 2)]
+    with PredictionFolder(tmp_path, FIELD) as folder:
+        for found in results:
+            assert folder.add(Path(f"photos/{found.name}.jpg"), found) is None
+        assert folder.add(Path("photos/d.jpg"), InputError("d.jpg: is empty")) is not None
+    measured = [(r.name, n, row) for r in results for n, row in enumerate(r.measure(), start=1)]
+    objects = rows_of(tmp_path / "objects.csv")
+    assert len(objects) == len(measured) == folder.num_objects
+    for written, (name, number, row) in zip(objects, measured):
+        assert written == {"file": f"{name}.jpg", "instance_id": str(number), **{k: str(v) for k, v in row.items()}}
+        with Image.open(tmp_path / f"{name}_instances.png") as picture:
+            assert np.count_nonzero(np.asarray(picture) == number) == row["area"]
+    summary = rows_of(tmp_path / "summary.csv")
+    assert [row["file"] for row in summary] == ["a.jpg", "b.jpg", "c.jpg"]
+    for row, found in zip(summary, results):
+        assert {"crop": int(row["crop"]), "weed": int(row["weed"])} == found.counts()
+        assert (row["width"], row["height"], int(row["objects"])) == ("24", "20", sum(found.counts().values()))
+    assert folder.num_images == 3
+    assert rows_of(tmp_path / "failed.csv") == [{"file": "photos/d.jpg", "reason": "d.jpg: is empty"}]
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_no_images_leave_headings(tmp_path: Path) -> None:
+    (tmp_path / "failed.csv").write_text("of an earlier run")
+    with PredictionFolder(tmp_path, FIELD):
+        pass
+    assert (tmp_path / "objects.csv").read_text() == ",".join(("file", "instance_id", *COLUMNS)) + "\n"
+    assert (tmp_path / "summary.csv").read_text() == "file,width,height,objects,crop,weed\n"
+    assert not (tmp_path / "failed.csv").exists()
+
+
+def test_an_interruption_leaves_pictures_but_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
+        folder.add(Path("a.png"), result("a", 0))
+        folder._waiting[0].result()
+        raise KeyboardInterrupt
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["a_instances.png", "a_overlay.png", "a_semantic.png", "panoptic"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_result_that_cannot_be_written(tmp_path: Path, last: bool) -> None:
+    (tmp_path / "a_overlay.png").mkdir()
+    with pytest.raises(OutputError, match=r"a_overlay\.png: can't be written"):  # noqa: PT012, SIM117
+        with PredictionFolder(tmp_path, FIELD) as folder:
+            folder.add(Path("a.png"), result("a", 0))
+            for number in range(0 if last else 20):
+                folder.add(Path(f"{number}.png"), result(str(number), number))
+    assert not list(tmp_path.glob("*.csv"))
+    assert not list(tmp_path.glob(".*"))
+    assert not (tmp_path / "panoptic.json").exists()
+
+
+def test_two_inputs_of_one_name(tmp_path: Path) -> None:
+    with PredictionFolder(tmp_path, FIELD) as folder:
+        folder.add(Path("x/a.png"), result("a", 0))
+        error = folder.add(Path("y/a.jpg"), result("a", 1))
+    assert "y/a.jpg: its results would replace those of x/a.png" in str(error)
+    assert len(rows_of(tmp_path / "summary.csv")) == 1
+
+
+def test_memory_holds_few_results_at_a_time(tmp_path: Path) -> None:
+    alive: list[weakref.ref[PanopticResult]] = []
+    most = 0
+    with PredictionFolder(tmp_path, FIELD) as folder:
+        for number in range(25):
+            found = result(str(number), number)
+            alive.append(weakref.ref(found))
+            folder.add(Path(f"{number}.png"), found)
+            del found
+            gc.collect()
+            most = max(most, sum(reference() is not None for reference in alive))
+    assert most <= 8
