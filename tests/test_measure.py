@@ -6,6 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.measure import regionprops
 
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.measure import COLUMNS, measure_objects
@@ -75,3 +78,32 @@ def test_pixel_size_scales_length_and_area() -> None:
 def test_wrong_pixel_size_is_told(pixel_size: float) -> None:
     with pytest.raises(ValueError, match=r"pixel_size is .*; expected a length above 0"):
         measure_objects(PanopticMap([[1]], [[1]]), LABEL_SET, pixel_size=pixel_size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_figures_are_scikit_images(height: int, width: int, count: int, coarseness: int, seed: int) -> None:
+    """Torn objects of every shape, also at the edges, with holes, of many components, one pixel wide."""
+    rng = np.random.default_rng(seed)
+    instance = rng.integers(0, count + 1, (height, width)).repeat(coarseness, 0).repeat(coarseness, 1)
+    panoptic = PanopticMap(np.where(instance > 0, 1 + instance % 2, 0), instance)
+    segment_map, segments = panoptic.segments(LABEL_SET)
+    regions = {region.label: region for region in regionprops(segment_map)}
+    rows = measure_objects(panoptic, LABEL_SET)
+    assert [row["segment_id"] for row in rows] == [s.id for s in segments if s.category > 0]
+    for row in rows:
+        region = regions[row["segment_id"]]
+        assert row["area"] == region.area
+        assert (row["centroid_y"], row["centroid_x"]) == pytest.approx(region.centroid, rel=1e-9)
+        assert row["eccentricity"] == pytest.approx(region.eccentricity, abs=1e-6)
+
+
+def test_a_small_object_far_from_the_origin_loses_no_digits() -> None:
+    oval = ellipse((30, 40), 20, 15, 9, 3)
+    figures = []
+    for y, x in ((0, 0), (3000, 4000)):
+        semantic = np.zeros((y + 30, x + 40), dtype=np.uint8)
+        semantic[y:, x:] = oval
+        (row,) = measure_objects(PanopticMap(semantic, semantic), LABEL_SET)
+        figures.append((row["centroid_x"] - x, row["centroid_y"] - y, row["eccentricity"]))
+    assert figures[1] == pytest.approx(figures[0], rel=1e-9)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from panembed.labels import LabelSet, PanopticMap
 
 COLUMNS = (
@@ -59,25 +62,25 @@ def measure_objects(
 
     height, width = panoptic.shape
     regions = {region.label: region for region in regionprops(segment_map)}
+    # Moments of all objects in one pass; object by object they take longer than all the rest.
+    centroids, eccentricities = _moments(segment_map, [s.id for s in objects])
     rows = []
-    for segment in objects:
-        region = regions[segment.id]
-        centroid_y, centroid_x = region.centroid
-        perimeter = float(region.perimeter)
+    for segment, (centroid_x, centroid_y), eccentricity in zip(objects, centroids.tolist(), eccentricities.tolist()):
+        perimeter = float(regions[segment.id].perimeter)
         x, y, box_width, box_height = segment.bbox
         row: dict[str, Any] = {
             "segment_id": segment.id,
             "class": label_set[segment.category].name,
             "instance": segment.instance,
             "area": segment.area,
-            "centroid_x": float(centroid_x),
-            "centroid_y": float(centroid_y),
+            "centroid_x": centroid_x,
+            "centroid_y": centroid_y,
             "bbox_x": x,
             "bbox_y": y,
             "bbox_width": box_width,
             "bbox_height": box_height,
             "perimeter": perimeter,
-            "eccentricity": float(region.eccentricity),
+            "eccentricity": eccentricity,
             "touches_border": x == 0 or y == 0 or x + box_width == width or y + box_height == height,
         }
         if pixel_size is not None:
@@ -85,3 +88,25 @@ def measure_objects(
             row["perimeter_physical"] = perimeter * pixel_size
         rows.append(row)
     return rows
+
+
+def _moments(segment_map: NDArray[np.int32], ids: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centroids (x, y) and eccentricities of the segments with these ids."""
+    number = np.full(int(segment_map.max()) + 1, -1)
+    number[ids] = np.arange(len(ids))
+    owner = number[segment_map]
+    y, x = np.nonzero(owner >= 0)
+    owner = owner[y, x]
+    area = np.bincount(owner)
+
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(owner, values) / area)
+
+    centre_x, centre_y = mean(x), mean(y)
+    dx, dy = x - centre_x[owner], y - centre_y[owner]
+    xx, yy, xy = mean(dx * dx), mean(dy * dy), mean(dx * dy)
+    # Eigenvalues of the covariance: half its trace plus and minus this.
+    spread = np.hypot((xx - yy) / 2, xy)
+    longest = (xx + yy) / 2 + spread
+    eccentricity = np.sqrt(2 * spread / np.where(longest > 0, longest, 1))
+    return np.column_stack([centre_x, centre_y]), np.minimum(eccentricity, 1)

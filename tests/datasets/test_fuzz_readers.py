@@ -25,12 +25,15 @@ LABELS = {
     "cvppp": SEMANTIC.astype(np.uint8),
     "cityscapes": np.choose(SEMANTIC, [7, 26000, 26]).astype(np.uint16),
     "coco-panoptic": encode_ids(SEMANTIC),
+    "coco-panoptic-2channel": np.dstack([np.choose(SEMANTIC, [0, 5, 6]), 0 * SEMANTIC, 0 * SEMANTIC]).astype(np.uint8),
     "folder": SEMANTIC.astype(np.uint16),
 }
+COCO = ("coco-panoptic", "coco-panoptic-2channel")
 PLACES = {
     "cvppp": ("plant1_rgb.png", "plant1_label.png"),
     "cityscapes": ("leftImg8bit/train/a/x_leftImg8bit.png", "gtFine/train/a/x_gtFine_instanceIds.png"),
     "coco-panoptic": ("images/x.png", "panoptic/x.png"),
+    "coco-panoptic-2channel": ("images/x.png", "panoptic/x.png"),
     "folder": ("images/x.png", "labels/x.png"),
 }
 JSON = {
@@ -60,7 +63,7 @@ def make(root: Path, layout: str, label=None, image=None) -> tuple[Path, Path]:
     Image.fromarray(label).save(label_path)
     size = label.shape[:2]
     Image.fromarray(np.zeros((*size, 3), np.uint8) if image is None else image).save(image_path)
-    if layout == "coco-panoptic":
+    if layout in COCO:
         (root / "panoptic.json").write_text(json.dumps(JSON))
     return image_path, label_path
 
@@ -79,7 +82,9 @@ def look_at(root: Path, layout: str = "auto", **options) -> str:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_whole_files_are_fine(layout, tmp_path):
     make(tmp_path, layout)
-    assert look_at(tmp_path) == ""
+    assert look_at(tmp_path, layout) == ""
+    told_by_files = layout != "coco-panoptic-2channel"
+    assert (look_at(tmp_path) == "") == told_by_files
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -124,13 +129,13 @@ def test_labels_of_any_mode_size_and_number(layout, data):
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
 def test_very_long_images(layout, shape, tmp_path):
     label = np.tile(LABELS[layout].reshape(12, -1), (100_000 // 12 + 1, 1))[:100_000]
-    label = label.reshape(*shape, 3) if layout == "coco-panoptic" else label.reshape(shape)
+    label = label.reshape(*shape, 3) if layout in COCO else label.reshape(shape)
     make(tmp_path, layout, label)
-    if layout == "coco-panoptic":
+    if layout in COCO:
         data = json.loads(json.dumps(JSON))
         data["images"][0].update(width=shape[1], height=shape[0])
         (tmp_path / "panoptic.json").write_text(json.dumps(data))
-    assert look_at(tmp_path) == ""
+    assert look_at(tmp_path, layout) == ""
 
 
 ANYTHING = st.recursive(
