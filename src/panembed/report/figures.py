@@ -71,6 +71,10 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
+_LONGEST_NAME = 48
+"""Characters that fit below a picture."""
+
+
 def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
     """Draw input, truth and prediction side by side, one row per image.
 
@@ -94,7 +98,9 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
         for axis, picture in zip(axes, (row.image, truth, prediction)):
             axis.imshow(picture, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        axes[0].set_ylabel(row.name, fontsize=8)
+        # The end of a long name tells images of one folder apart.
+        name = row.name if len(row.name) <= _LONGEST_NAME else f"...{row.name[-_LONGEST_NAME:]}"
+        axes[0].set_xlabel(name, fontsize=8)
         axes[2].set_xlabel(row.caption, fontsize=8)
     for axis, title in zip(grid[0], ("input", "truth", "prediction")):
         axis.set_title(title, fontsize=10)
