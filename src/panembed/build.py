@@ -27,6 +27,7 @@ from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
 from panembed.labels import LabelSet
+from panembed.models.shipped import resolve_model_folder as resolve_model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +97,7 @@ def network(settings: Settings, label_set: LabelSet, *, pretrained: bool) -> Pan
         decoder_channels=model.decoder_channels,
         coordinates=model.coordinates,
         anchor_tau=model.anchor_tau,
+        seed_head=model.seed_head,
         freeze_encoder=model.freeze_encoder,
         options=model.options,
     )
@@ -109,9 +111,12 @@ def check(settings: Settings, label_set: LabelSet) -> None:
 
     Raises:
         SettingsError: they don't go together.
+        ModelError: there is no model to start from.
         MissingExtraError: PyTorch is not installed.
     """
     require_torch()
+    if settings.model.start_from is not None:
+        resolve_model_folder(settings.model.start_from)
     preparation(settings.input)
     grouping(settings.grouping, label_set)
     network(settings, label_set, pretrained=False)
@@ -189,40 +194,26 @@ def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) ->
         return tuple(dataset.ids)
     if part not in PARTS:
         raise SettingsError(f"--split {part!r} is unknown; expected {', '.join(PARTS)} or all")
-    if model_split is not None and set(model_split.select(part)) <= set(dataset.ids) and model_split.select(part):
-        return model_split.select(part)
+    wanted = () if model_split is None else model_split.select(part)
+    missing = set(wanted) - set(dataset.ids)
+    if wanted and not missing:
+        return wanted
     path = dataset.root / SPLIT_FILE
     if not path.exists():
+        why = f", and it lacks {len(missing)} of the model's {len(wanted)} {part} images" if missing else ""
         raise InputError(
-            f"{dataset.root}: no {SPLIT_FILE} there, and the model was not trained on these images; "
-            "make a split with `panembed data split`, or take --split all"
+            f"{dataset.root}: no {SPLIT_FILE} there{why}; make one with `panembed data split`, or take --split all"
         )
     split = Split.read(path)
     split.check(dataset.ids)
     return split.select(part)
 
 
-def resolve_model_folder(name: str | os.PathLike[str]) -> Path:
-    """The model folder that M stands for: itself, or the `model` of a run folder.
-
-    Raises:
-        ModelError: there is none.
-    """
-    path = Path(name)
-    for folder in (path / "model", path):
-        if (folder / "config.json").is_file():
-            return folder
-    if (path / "config.yaml").is_file():
-        raise ModelError(f"{path}: this run has no model yet; wait for its first validation, or resume it")
-    found = "no such file or folder" if not path.exists() else "neither a run folder nor a model folder"
-    raise ModelError(f"model {path}: {found}; expected a folder that `panembed train` wrote")
-
-
 def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel:
     """Load a trained model for prediction.
 
     Args:
-        name: a run folder or a model folder.
+        name: a run folder, a model folder, or the name of a shipped model.
         device: auto, cpu, cuda, ...
 
     Raises:
@@ -334,6 +325,7 @@ def trainer(
         schedule=training.schedule,
         clip_gradient_norm=training.clip_gradient_norm,
         ema_decay=training.ema_decay,
+        batch_norm_until=training.batch_norm_until,
         monitor=training.monitor,
         patience=training.patience,
         validate_every=training.validate_every,
@@ -381,9 +373,9 @@ class Validation:
             example = self.examples[0, index]
             with torch.inference_mode():
                 image = example.image[None].to(self.device, memory_format=torch.channels_last)
-                scores, embeddings = (output.float() for output in net(image))
+                scores, embeddings, *seeds = (output.float() for output in net(image))
                 semantic, instance = example.semantic[None].to(self.device), example.instance[None].to(self.device)
-                terms = self.objective(scores, embeddings, semantic, instance)
+                terms = self.objective(scores, embeddings, semantic, instance, *seeds)
             sums += [float(terms.total), float(terms.semantic), float(terms.instance)]
             prediction = self.grouping.group(
                 scores[0].cpu().numpy(),
@@ -391,6 +383,7 @@ class Validation:
                 self.label_set.things,
                 self.preparation,
                 truth.shape,
+                *(output[0].cpu().numpy() for output in seeds),
             )
             evaluation.add(str(index), prediction, truth)
         means = sums / len(self.truths)

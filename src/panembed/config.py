@@ -36,6 +36,9 @@ class AugmentationSettings(_Section):
     vertical_flip: bool = False
     scale: tuple[float, float] = Field((1.0, 1.5), description="least and greatest stretch, drawn for each axis")
     color_jitter: float = Field(0.0, ge=0, lt=1, description="brightness, contrast and saturation, up to this fraction")
+    copy_paste: float = Field(
+        0.0, ge=0, le=100, description="objects of training images that are laid over each image, on average"
+    )
     source_scale: float = Field(
         1.0, ge=1, le=4, description="images are kept at this times input.size, so that stretched crops stay sharp"
     )
@@ -48,7 +51,9 @@ class ModelSettings(_Section):
     encoder: str = "resnet34"
     encoder_weights: str = Field("none", description="none, imagenet (from a hub), packaged, or a file")
     start_from: str | None = Field(
-        None, description="a trained model whose weights training starts from; those that don't fit start anew"
+        None,
+        description="a trained model (folder, or name of a shipped one) that training starts from; weights that don't "
+        "fit start anew",
     )
     freeze_encoder: bool = False
     attention: Literal["scse"] | None = None
@@ -56,6 +61,9 @@ class ModelSettings(_Section):
     embedding_dim: int = Field(16, ge=1, le=256)
     coordinates: bool = False
     anchor_tau: float | None = Field(None, gt=0)
+    seed_head: Literal["parallel", "series"] | None = Field(
+        None, description="a third head for grouping.method seed_map; series feeds it to the embedding head"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the architecture")
 
 
@@ -68,8 +76,13 @@ class LossSettings(_Section):
     beta: float = Field(1.0, ge=0)
     gamma: float = Field(0.001, ge=0)
     instance_weight: float = Field(1.0, ge=0)
+    soft_mask: float = Field(0.0, ge=0, description="factor of the soft masks' overlap in the instance loss")
+    overlap: Literal["dice", "lovasz"] = Field("dice", description="of the soft masks")
     class_balance: float = Field(
         0.0, ge=0, le=1, description="weigh a class's pixels by (its share of all training pixels) to minus this power"
+    )
+    small_objects: float = Field(
+        0.0, ge=0, description="greatest additional weight of the pixels of objects smaller than the median"
     )
     per_class: bool = Field(True, description="push apart objects of one class only; false: all things, for vote")
 
@@ -84,6 +97,9 @@ class TrainingSettings(_Section):
     schedule: Literal["constant", "one-cycle"] = "constant"
     clip_gradient_norm: float | None = Field(None, gt=0)
     ema_decay: float | None = Field(None, gt=0, lt=1, description="average of weights over steps, used to predict")
+    batch_norm_until: float = Field(
+        1.0, ge=0, le=1, description="share of the epochs after which batch norm keeps its statistics, as in prediction"
+    )
     monitor: Literal["val_loss", "val_pq_things", "val_pq"] = Field(
         "val_loss", description="what best weights are best in"
     )
@@ -103,18 +119,20 @@ class ClassGroupingSettings(_Section):
     min_area: int | None = Field(None, ge=1)
     min_confidence: float | None = Field(None, ge=0, lt=1)
     second_look: float | None = Field(None, gt=0)
+    least_seed: float | None = Field(None, ge=0, lt=1)
     max_distance: float | None = Field(None, gt=0)
 
 
 class GroupingSettings(_Section):
     """See `panembed.inference.grouping.Grouping`."""
 
-    method: Literal["mean_shift", "hdbscan", "components"] = "mean_shift"
+    method: Literal["mean_shift", "hdbscan", "components", "seed_map"] = "mean_shift"
     bandwidth: float = Field(1.5, gt=0)
     seed_bandwidth: float | None = Field(None, gt=0)
     min_area: int = Field(20, ge=1)
     min_confidence: float = Field(0.0, ge=0, lt=1)
     second_look: float | None = Field(None, gt=0)
+    least_seed: float = Field(0.5, ge=0, lt=1)
     max_distance: float | None = Field(None, gt=0)
     by_class: dict[str, ClassGroupingSettings] = Field(
         default_factory=dict, description="other values for single thing classes, by their names"
@@ -222,6 +240,10 @@ class Settings(_Section):
                 f"loss.gamma {self.loss.gamma} draws means to the origin, but model.anchor_tau spreads them over "
                 "the image; add --set loss.gamma=0"
             )
+        if self.model.seed_head is not None and self.loss.soft_mask == 0:
+            said.append("model.seed_head is trained by the loss of soft masks only; add --set loss.soft_mask=1")
+        if self.grouping.method == "seed_map" and self.model.seed_head is None:
+            said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
         if self.grouping.vote and self.loss.per_class:
             said.append(
                 "grouping.vote clusters all things together, but loss.per_class lets objects of different classes lie "

@@ -47,6 +47,7 @@ def oracle_maps(
     label_set: LabelSet,
     grouping: Grouping,
     preparation: Preparation,
+    seeds: Floats | None = None,
 ) -> dict[str, PanopticMap]:
     """One image's panoptic map in each of the four ways.
 
@@ -64,6 +65,7 @@ def oracle_maps(
         label_set: C classes.
         grouping: how embeddings become objects.
         preparation: what made the network's input from the image.
+        seeds: 2xhxw of a seed head.
 
     Returns:
         Maps of the truth's size by the names of `VARIANTS`.
@@ -72,6 +74,7 @@ def oracle_maps(
     if preparation.fit == "native":
         # Without the padding, the network's resolution is the image's.
         scores, embeddings = preparation.restore(scores, shape), preparation.restore(embeddings, shape)
+        seeds = None if seeds is None else preparation.restore(seeds, shape)
     small = scores.shape[1:]
     small_semantic, small_instance = (
         array if small == shape else resize_nearest(array.astype(np.int64), (small[0], small[1]))
@@ -94,8 +97,8 @@ def oracle_maps(
     }
     full_embeddings = preparation.restore(embeddings, shape)
     return {
-        "predicted": grouping.group(scores, embeddings, label_set.things, preparation, shape),
-        "true_classes": grouping.group(sure_scores, embeddings, label_set.things, told, shape),
+        "predicted": grouping.group(scores, embeddings, label_set.things, preparation, shape, seeds),
+        "true_classes": grouping.group(sure_scores, embeddings, label_set.things, told, shape, seeds),
         "true_centres": _assign_to(centres, semantic, full_embeddings, truth, grouping),
         "true_classes_and_centres": _assign_to(centres, true_semantic, full_embeddings, truth, grouping),
     }
@@ -131,8 +134,8 @@ def evaluate_oracles(
     leaf = {name: LeafScores() for name in VARIANTS} if len(label_set.things) == 1 else {}
     for id in ids:
         sample = dataset.load(id)
-        scores, embeddings = model.backend(model.preparation.prepare(sample.image)[None])
-        maps = oracle_maps(scores[0], embeddings[0], sample.truth, label_set, model.grouping, model.preparation)
+        scores, embeddings, *seeds = (out[0] for out in model.backend(model.preparation.prepare(sample.image)[None]))
+        maps = oracle_maps(scores, embeddings, sample.truth, label_set, model.grouping, model.preparation, *seeds)
         for name, panoptic in maps.items():
             quality[name].update(panoptic, sample.truth)
             if leaf:

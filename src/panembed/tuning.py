@@ -216,7 +216,7 @@ class GroupingTuner:
             raise InputError(f"{dataset.root}: no images to tune on; the split has none in this part")
         self._counts: dict[tuple[Any, ...], list[tuple[MatchCounts, dict[str, float]]]] = {}
         self._truths: list[PanopticMap] = []
-        self._outputs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._outputs: list[tuple[NDArray[np.float32], ...]] = []
         used = 0
         for id in self.ids:
             sample = dataset.load(id)
@@ -281,17 +281,18 @@ class GroupingTuner:
         left_out = np.array([difference(place) for place in range(number)])
         return difference(None), float(np.sqrt((number - 1) * np.mean((left_out - left_out.mean()) ** 2)))
 
-    def _run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        scores, embeddings = self.model.backend(self.model.preparation.prepare(image)[None])
-        return scores[0], embeddings[0]
+    def _run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        return tuple(output[0] for output in self.model.backend(self.model.preparation.prepare(image)[None]))
 
     def _score_image(self, place: int, grouping: Grouping) -> tuple[MatchCounts, dict[str, float]]:
         truth = self._truths[place]
         if place < self.num_kept:
-            scores, embeddings = self._outputs[place]
+            scores, embeddings, *seeds = self._outputs[place]
         else:
-            scores, embeddings = self._run(self.dataset.read_image(self.ids[place]))
-        panoptic = grouping.group(scores, embeddings, self.label_set.things, self.model.preparation, truth.shape)
+            scores, embeddings, *seeds = self._run(self.dataset.read_image(self.ids[place]))
+        panoptic = grouping.group(
+            scores, embeddings, self.label_set.things, self.model.preparation, truth.shape, *seeds
+        )
         leaf: dict[str, float] = {}
         if self.has_leaf_scores:
             thing = self.label_set.things[0]

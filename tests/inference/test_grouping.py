@@ -196,3 +196,28 @@ def test_hdbscan_finds_the_same_objects() -> None:
     scores, embeddings = outputs(truth.semantic, truth.instance)
     found = Grouping(method="hdbscan", min_area=15).group(scores, embeddings, (1,), Preparation((128, 128)), (128, 128))
     assert same_objects(found, truth)
+
+
+def test_seed_map_needs_seeds_and_finds_objects_by_them():
+    """Two squares whose embeddings differ by less than any bandwidth, told apart by their seeds."""
+    preparation = Preparation((64, 64))
+    scores = np.zeros((2, 64, 64), np.float32)
+    scores[1, 8:56, 8:56] = 5
+    scores[0] = 5 - scores[1]
+    embeddings = np.zeros((4, 64, 64), np.float32)
+    embeddings[:, :, 32:] = 0.2
+    seeds = np.zeros((2, 64, 64), np.float32)
+    seeds[0], seeds[1] = np.log(np.log(2) / 0.2**2), -9
+    seeds[1, 30, [20, 44]] = 9
+    grouping = Grouping(method="seed_map")
+    with pytest.raises(SettingsError, match="seed head"):
+        grouping.group(scores, embeddings, (1,), preparation, (64, 64))
+    found = grouping.group(scores, embeddings, (1,), preparation, (64, 64), seeds)
+    assert np.unique(found.instance).tolist() == [0, 1, 2]
+    assert len(np.unique(found.instance[10:50, 10:30])) == len(np.unique(found.instance[10:50, 34:50])) == 1
+    assert Grouping().group(scores, embeddings, (1,), preparation, (64, 64)).instance.max() == 1
+
+
+def test_second_look_is_refused_where_it_has_no_effect():
+    with pytest.raises(SettingsError, match="second_look"):
+        Grouping(method="hdbscan", second_look=0.8)

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from panembed import build
+from panembed.config import Settings
+from panembed.labels import Category, LabelSet
 from panembed.losses.discriminative import discriminative_loss
 from panembed.losses.panoptic import PanopticLoss
 
@@ -45,3 +48,90 @@ def test_weights_of_classes():
     nothing = torch.full_like(semantic, 255)
     none = PanopticLoss([1, 2], class_weights=weights)(logits, embeddings, nothing, 0 * instance)
     assert float(none.total) == 0
+
+
+def weighted_by_hand(logits, semantic, instance, things, s, class_weights):
+    """Pixel by pixel, in float64."""
+    log_probability = logits.double().log_softmax(dim=1)
+    batch, height, width = semantic.shape
+    pixels = [(b, y, x) for b in range(batch) for y in range(height) for x in range(width)]
+    areas = {}
+    for b, y, x in pixels:
+        if int(semantic[b, y, x]) in things and int(instance[b, y, x]) > 0:
+            key = b, int(instance[b, y, x])
+            areas[key] = areas.get(key, 0) + 1
+    median = sorted(areas.values())[(len(areas) - 1) // 2] if areas else None
+    loss = total = 0.0
+    for b, y, x in pixels:
+        category = int(semantic[b, y, x])
+        if category == 255:
+            continue
+        weight = 1.0 if class_weights is None else class_weights[category]
+        if category in things and int(instance[b, y, x]) > 0:
+            weight *= 1 + s * max(0.0, 1 - (areas[b, int(instance[b, y, x])] / median) ** 0.5)
+        loss -= weight * float(log_probability[b, category, y, x])
+        total += weight
+    return loss / total
+
+
+def objects_of_many_sizes():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 3, 12, 12, generator=generator)
+    semantic = torch.zeros(3, 12, 12, dtype=torch.int64)
+    instance = torch.zeros(3, 12, 12, dtype=torch.int32)
+    for b, y, x, size, category, id in (
+        (0, 0, 0, 5, 1, 1),
+        (0, 0, 6, 2, 1, 2),
+        (0, 6, 0, 3, 2, 4),
+        (1, 0, 0, 1, 2, 1),
+        (1, 4, 4, 6, 1, 700),
+    ):
+        semantic[b, y : y + size, x : x + size] = category
+        instance[b, y : y + size, x : x + size] = id
+    semantic[0, 0, :3] = 255  # a part of an object has no class
+    instance[1, 10:, :] = 9  # numbers on stuff are no objects
+    semantic[1, 4:6, 4:6], instance[1, 4:6, 4:6] = 1, 0  # of a thing class, but of no object
+    return logits, torch.zeros(3, 4, 12, 12), semantic, instance
+
+
+@pytest.mark.parametrize("class_weights", [None, [1.0, 4.0, 2.5]])
+@pytest.mark.parametrize("s", [0.5, 2.0])
+def test_pixels_of_small_objects_weigh_more(s, class_weights):
+    logits, embeddings, semantic, instance = objects_of_many_sizes()
+    loss = PanopticLoss([1, 2], class_weights=class_weights, small_objects=s)
+    plain = PanopticLoss([1, 2], class_weights=class_weights)
+    terms = loss(logits, embeddings, semantic, instance)
+    expected = weighted_by_hand(logits, semantic, instance, (1, 2), s, class_weights)
+    assert float(terms.semantic) == pytest.approx(expected, rel=1e-5)
+    assert float(plain(logits, embeddings, semantic, instance).semantic) != pytest.approx(expected, rel=1e-3)
+    assert terms.instance == plain(logits, embeddings, semantic, instance).instance
+    # Other numbers for the same objects weigh the same; so does each pixel's gradient.
+    swapped = torch.where(instance > 0, 1000 - instance, 0)
+    assert float(loss(logits, embeddings, semantic, swapped).semantic) == pytest.approx(expected, rel=1e-5)
+    logits.requires_grad_()
+    loss(logits, embeddings, semantic, instance).total.backward()
+    assert not logits.grad[:, :, semantic[0] == 255][0].any()
+
+
+def test_weights_by_size_without_objects_and_without_labels():
+    logits, embeddings, semantic, instance = objects_of_many_sizes()
+    weighted, plain = PanopticLoss([1, 2], small_objects=3.0), PanopticLoss([1, 2])
+    alike = weighted(logits, embeddings, semantic, 0 * instance).semantic
+    assert float(alike) == pytest.approx(float(plain(logits, embeddings, semantic, 0 * instance).semantic), rel=1e-6)
+    # Objects of one size weigh as their surroundings.
+    same = torch.zeros_like(instance)
+    same[:, 2:5, 2:5] = 1
+    semantic = same.long()
+    assert float(weighted(logits, embeddings, semantic, same).semantic) == pytest.approx(
+        float(plain(logits, embeddings, semantic, same).semantic), rel=1e-6
+    )
+    for labels in (torch.full_like(semantic, 255), semantic[:0]):
+        none = weighted(logits[: len(labels)], embeddings[: len(labels)], labels, same[: len(labels)])
+        assert float(none.semantic) == 0
+
+
+def test_the_setting_reaches_the_loss():
+    plants = LabelSet([Category(0, "soil", False), Category(1, "leaf", True)])
+    settings = Settings.from_mapping({"loss": {"small_objects": 2.0}})
+    assert build.loss(settings, plants).small_objects == 2.0
+    assert build.loss(Settings(), plants).small_objects == 0.0

@@ -161,3 +161,16 @@ def test_heads_are_single_1x1_convolutions() -> None:
     net = small(7, 9)
     assert net.class_head.weight.shape == (7, 8, 1, 1)
     assert net.embedding_head.weight.shape == (9, 8, 1, 1)
+
+
+@pytest.mark.parametrize("seed_head", ["parallel", "series"])
+def test_seed_head_gives_a_third_output(seed_head):
+    net = PanopticNet(2, 4, encoder="resnet18", seed_head=seed_head).eval()
+    _logits, embeddings, seeds = net(torch.zeros(1, 3, 64, 96))
+    assert tuple(seeds.shape) == (1, 2, 64, 96)
+    assert tuple(embeddings.shape) == (1, 4, 64, 96)
+    # In series, what the seeds are made of must reach the embeddings; side by side it must not.
+    gradient = torch.autograd.grad(embeddings.sum(), list(net.parameters()), allow_unused=True)
+    reached = {name for (name, _), g in zip(net.named_parameters(), gradient) if g is not None}
+    assert ("seed_features.0.weight" in reached) == (seed_head == "series")
+    assert not any(name.startswith("seed_head") for name in reached)

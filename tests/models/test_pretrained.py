@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import panembed
@@ -17,8 +22,19 @@ from panembed.build import network
 from panembed.config import Settings
 from panembed.datasets.cvppp import LEAVES
 from panembed.errors import ModelError
+from panembed.inference.grouping import Grouping
+from panembed.inference.predictor import PanopticModel
+from panembed.inference.preparation import Preparation
 from panembed.labels import Category, LabelSet
-from panembed.models.pretrained import ModelConfig, load_fitting_weights, load_weights, read_config, save_model
+from panembed.metrics.leaf import symmetric_best_dice
+from panembed.models.pretrained import (
+    ModelConfig,
+    load_fitting_weights,
+    load_weights,
+    read_config,
+    save_model,
+    summary,
+)
 from panembed.models.torch_backend import TorchBackend
 
 SETTINGS = Settings.from_mapping(
@@ -200,3 +216,123 @@ def test_a_failure_while_writing_leaves_the_old_weights(folder: Path, monkeypatc
             save_model(folder, nn.Linear(9, 9), CONFIG)
     assert (folder / "model.safetensors").read_bytes() == before
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def plain() -> nn.Module:
+    """A network that scales with its weights, having no gates; its batch norm keeps the last batch's statistics."""
+    changed = SETTINGS.model_copy(
+        update={"model": SETTINGS.model.model_copy(update={"encoder": "tu-tf_efficientnet_lite0"})}
+    )
+    made = network(changed, LEAVES, pretrained=False)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    return made
+
+
+def through_half_precision(source: nn.Module, target: nn.Module) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        save_model(Path(place), source, CONFIG, half=True)
+        load_weights(place, target)
+
+
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**31), exponent=st.floats(-7, 6))
+def test_half_precision_changes_outputs_little(plain: nn.Module, seed: int, exponent: float) -> None:
+    """Also with weights too large or too small for float16: batch norm makes up for their scale."""
+    torch.manual_seed(seed)
+    made, stored = copy.deepcopy(plain).train(), copy.deepcopy(plain)
+    for weight in made.parameters():
+        if weight.ndim >= 2:
+            nn.init.normal_(weight, std=10**exponent / math.sqrt(weight[0].numel()))
+    # Large enough that batch norm has many samples in every layer.
+    images = torch.randn(2, 3, 128, 128)
+    with torch.no_grad():
+        made(images)
+    through_half_precision(made, stored)
+    with torch.inference_mode():
+        for exact, rounded in zip(made.eval()(images), stored.eval()(images)):
+            assert rounded.dtype == torch.float32
+            assert exact.isfinite().all()
+            assert (exact - rounded).abs().max() < 1e-2 * (exact.max() - exact.min())
+
+
+def test_half_precision_rounds_weights_and_nothing_else(net: nn.Module, folder: Path) -> None:
+    whole = (folder / "model.safetensors").stat().st_size
+    save_model(folder, net, CONFIG, half=True)
+    assert (folder / "model.safetensors").stat().st_size < 0.6 * whole
+    weights = {name for name, value in net.named_parameters() if value.ndim >= 2}
+    stored, before = load_file(folder / "model.safetensors"), net.state_dict()
+    assert {name for name, value in stored.items() if value.dtype == torch.float16} == weights
+    again = network(SETTINGS, LEAVES, pretrained=False)
+    load_weights(folder, again)
+    assert load_fitting_weights(folder, other := network(SETTINGS, LEAVES, pretrained=False)) == []
+    for name, value in again.state_dict().items():
+        assert value.dtype == before[name].dtype != torch.float16
+        assert torch.equal(value, other.state_dict()[name])
+        assert torch.equal(value, before[name].half().float() if name in weights else before[name])
+    # Statistics and counters are among what stays exact.
+    assert any("running_var" in name for name in stored)
+    assert any(value.dtype == torch.int64 for value in stored.values())
+
+
+@pytest.mark.parametrize("value", [1e5, -1e30, 1e-7, 3e-25, math.nan, math.inf])
+def test_weights_that_float16_cannot_hold_stay_exact(tmp_path: Path, value: float) -> None:
+    linear = nn.Linear(3, 2)
+    nn.init.constant_(linear.weight, value)
+    save_model(tmp_path, linear, CONFIG, half=True)
+    stored = load_file(tmp_path / "model.safetensors")["weight"]
+    assert stored.dtype == torch.float32
+    assert torch.equal(stored.nan_to_num(), linear.weight.nan_to_num())
+
+
+class ByColour(nn.Module):
+    """Colours are embeddings, and dark is background: objects that mean shift can tell apart, without training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.embeddings = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 5, 1)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.scores(images), self.embeddings(images)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_half_precision_finds_the_same_objects(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    image = rng.integers(0, 12, (96, 96, 3), dtype=np.uint8)
+    colours = [(230, 60, 60), (60, 230, 60), (60, 60, 230), (220, 220, 60), (60, 220, 220)]
+    for index, colour in enumerate(colours):
+        top, left = 32 * (index // 3) + 4, 32 * (index % 3) + 4
+        image[top : top + 24, left : left + 24] = np.array(colour) + rng.integers(-12, 13, (24, 24, 3))
+    exact, rounded = ByColour(), ByColour()
+    nn.init.constant_(exact.scores.bias, 0.0)
+    with torch.no_grad():
+        exact.scores.weight[0], exact.scores.weight[1] = -1.03, 1.07
+        exact.embeddings.weight[:, :, 0, 0] = nn.init.orthogonal_(torch.empty(5, 3)) * float(rng.uniform(1, 3))
+    through_half_precision(exact, rounded)
+    assert not torch.equal(exact.embeddings.weight, rounded.embeddings.weight)
+    ours, theirs = (
+        PanopticModel(
+            TorchBackend(net), LEAVES, Preparation(size=(96, 96), fit="native"), Grouping(bandwidth=0.5, min_area=100)
+        ).segment(image)
+        for net in (exact, rounded)
+    )
+    assert len(np.unique(ours.instance[ours.instance > 0])) == len(colours)
+    assert np.mean(ours.semantic == theirs.semantic) > 0.999
+    assert symmetric_best_dice(theirs.instance, ours.instance) > 0.999
+
+
+def test_summary(folder: Path) -> None:
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    assert summary(folder) == f"things leaf; stuff background; {size:.1f} MB"
+    data = json.loads((folder / "config.json").read_text())
+    data["metrics"]["held_out"] = {"images": 20, "things_pq": 0.7874, "sbd": None, "abs_dic": 1.354}
+    data["categories"] = data["categories"][1:]
+    (folder / "config.json").write_text(json.dumps(data))
+    assert summary(folder).startswith("things leaf; ")
+    assert summary(folder).endswith("; on 20 held-out images things PQ 78.7, |DiC| 1.35")

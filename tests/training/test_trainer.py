@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import logging
 import math
 
@@ -126,6 +127,20 @@ def test_validates_every_second_epoch_and_the_last(tmp_path):
     header, *lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert "val_loss" in header.split(",")
     assert len(lines) == 3
+
+
+def test_batch_norm_keeps_its_statistics_late_in_training(tmp_path):
+    statistics = []
+
+    def validate(net):
+        statistics.append({k: v.clone() for k, v in net.state_dict().items() if "running_" in k})
+        return {"val_loss": 1.0}
+
+    trainer, _ = make(tmp_path, epochs=4, batch_norm_until=0.5, validate=validate)
+    trainer.fit()
+    changed = [any(not torch.equal(a[k], b[k]) for k in a) for a, b in itertools.pairwise(statistics)]
+    assert changed == [True, False, False]
+    assert all(p.requires_grad for p in trainer.network.parameters())
 
 
 def test_frozen_encoder_stays_bitwise(tmp_path):

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from panembed.predictions.matching import MatchedPredictions
 
 OptionalModel = Annotated[
-    Path | None, typer.Option("--model", "-m", metavar="M", help="run folder or model folder; or give --predictions")
+    Path | None,
+    typer.Option(
+        "--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model; or give --predictions"
+    ),
 ]
 PredictionFiles = Annotated[
     Path | None,

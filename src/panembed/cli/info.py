@@ -6,11 +6,14 @@ import typer
 
 
 def info() -> None:
-    """Print versions, the machine, and the presets."""
+    """Print versions, the machine, the presets, and the models that come with the package."""
     from panembed.build import environment
     from panembed.config import preset_names
+    from panembed.models.pretrained import summary
+    from panembed.models.shipped import shipped_folder, shipped_names
 
     found = environment()
     packages = found.pop("packages")
-    for name, value in {**found, **packages, "presets": ", ".join(preset_names())}.items():
+    models = {f"model {name}": summary(shipped_folder(name)) for name in shipped_names()}
+    for name, value in {**found, **packages, "presets": ", ".join(preset_names()), **models}.items():
         typer.echo(f"{name:30} {value}")

@@ -26,7 +26,9 @@ OutputFolder = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="write into a folder that holds files")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
-ModelName = Annotated[Path, typer.Option("--model", "-m", metavar="M", help="run folder or model folder")]
+ModelName = Annotated[
+    Path, typer.Option("--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model")
+]
 
 
 def open_data(  # type: ignore[no-untyped-def]

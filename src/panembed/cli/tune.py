@@ -44,6 +44,7 @@ def tune(
     from panembed.io.output_folder import claim_folder
     from panembed.io.tables import write_csv
     from panembed.models.pretrained import update_grouping
+    from panembed.models.shipped import is_shipped
     from panembed.tuning import CRITERIA, GroupingTuner, coordinate_search, grid_search, ladders
 
     if split not in ("val", "train"):
@@ -56,6 +57,11 @@ def tune(
     dataset = open_data(data, format, labels, build.labels_of(model))
     loaded = build.load(model, device=device)
     model_folder = build.resolve_model_folder(model)
+    if is_shipped(model_folder) and not (dry_run and output):
+        raise SettingsError(
+            f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
+            "or give --dry-run and --output"
+        )
     ids = build.choose_ids(dataset, split, build.model_split(model))
     folder = claim_folder(output or model / "tune", overwrite=overwrite)
     with bar() as progress:

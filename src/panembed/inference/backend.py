@@ -20,13 +20,14 @@ class Backend(Protocol):
         """Called first in each of those threads."""
         ...
 
-    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Run the network.
 
         Args:
             images: Bx3xHxW float32, prepared; H and W multiples of 32.
 
         Returns:
-            BxCxHxW float32 class scores before softmax, and BxExHxW float32 embeddings.
+            BxCxHxW float32 class scores before softmax, BxExHxW float32 embeddings, and of a network with a seed head
+            Bx2xHxW float32 seeds: log of the sharpness, and score before the sigmoid.
         """
         ...

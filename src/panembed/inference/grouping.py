@@ -13,12 +13,13 @@ from panembed.clustering.components import connected_components
 from panembed.clustering.hdbscan import find_centres
 from panembed.clustering.mean_shift import assign, find_modes
 from panembed.clustering.second_look import look_again
+from panembed.clustering.seed_map import assign_scaled, find_seeded
 from panembed.errors import SettingsError
 from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
 
-Method = Literal["mean_shift", "hdbscan", "components"]
+Method = Literal["mean_shift", "hdbscan", "components", "seed_map"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,16 @@ class Grouping:
 
     Attributes:
         method: mean_shift; hdbscan, which needs no bandwidth, but a larger `min_area`, and scikit-learn, and many times
-            as long; or components, the connected components of the class mask, which leaves embeddings aside and
-            of all else heeds only `min_area` (smaller ones become void), `by_class` and `vote`.
+            as long; components, the connected components of the class mask, which leaves embeddings aside and of all
+            else heeds only `min_area` (smaller ones become void), `by_class` and `vote`; or seed_map, for networks
+            with a seed head (Neven et al. 2019), where bandwidths are learned and the bandwidths here have no effect.
         bandwidth: of mean shift, in embedding units; the thesis takes delta_dist.
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
         min_confidence: class probability from which on a pixel helps to find modes; 0 takes all, as in the thesis.
         second_look: look again for objects whose modes are at least this far from others, less than `bandwidth`, and
             whose pixels make a patch of their own (`panembed.clustering.second_look`); None doesn't.
+        least_seed: score from which on a pixel may be a centre, with seed_map.
         max_distance: pixels farther than this from every mode, in embedding units, become void; None keeps all.
         by_class: thing classes, by index, that are grouped by other rules than these.
         vote: cluster the pixels of all thing classes together, then give each object the class that most of its pixels
@@ -51,6 +54,7 @@ class Grouping:
     min_area: int = 20
     min_confidence: float = 0.0
     second_look: float | None = None
+    least_seed: float = 0.5
     max_distance: float | None = None
     by_class: Mapping[int, Grouping] = field(default_factory=dict)
     vote: bool = False
@@ -70,6 +74,8 @@ class Grouping:
                 f"grouping.second_look: expected more than 0 and less than bandwidth {self.bandwidth}, "
                 f"found {self.second_look}"
             )
+        if self.second_look is not None and self.method != "mean_shift":
+            raise SettingsError(f"grouping.second_look has no effect with method {self.method}; leave it out")
         if self.vote and self.by_class:
             raise SettingsError("grouping.by_class has no effect with vote, which takes all classes together")
 
@@ -80,6 +86,7 @@ class Grouping:
         thing_ids: tuple[int, ...],
         preparation: Preparation,
         shape: tuple[int, int],
+        seeds: NDArray[np.float32] | None = None,
     ) -> PanopticMap:
         """Cluster and fuse.
 
@@ -89,10 +96,15 @@ class Grouping:
             thing_ids: class indices of things.
             preparation: what made the network's input from the image.
             shape: height and width of the image.
+            seeds: 2xhxw of a seed head: log of the sharpness, and score before the sigmoid.
+
+        Raises:
+            SettingsError: method seed_map without seeds.
         """
         if preparation.fit == "native":
             # Padding must not make objects.
             scores, embeddings = preparation.restore(scores, shape), preparation.restore(embeddings, shape)
+            seeds = None if seeds is None else preparation.restore(seeds, shape)
         coarse = class_mask(scores)
         sure = confidence(scores)
         full_scores = preparation.restore(scores, shape)
@@ -108,14 +120,34 @@ class Grouping:
                 labels = connected_components(mask, min_area=round(rule.min_area * scale))
             else:
                 inside = _any_of(coarse, classes)
-                modes = rule.modes(embeddings, inside, sure)
+                modes, sharpness = rule.centres(embeddings, inside, sure, seeds)
                 if full_embeddings is None:
                     full_embeddings = preparation.restore(embeddings, shape)
-                labels = rule.members(full_embeddings, mask, modes)
+                labels = rule.members(full_embeddings, mask, modes, sharpness)
             if self.vote:
                 semantic[mask] = majority(semantic[mask], labels)
             clusters |= {index: labels[semantic[mask] == index] for index in classes}
         return fuse(semantic, clusters)
+
+    def centres(
+        self,
+        embeddings: NDArray[np.float32],
+        inside: NDArray[np.bool_],
+        sure: NDArray[np.float32],
+        seeds: NDArray[np.float32] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The centres of objects in embedding space, and with seed_map their sharpness; arguments as in `modes`."""
+        if self.method != "seed_map":
+            return self.modes(embeddings, inside, sure), None
+        if seeds is None:
+            raise SettingsError(
+                "grouping.method seed_map needs a network with a seed head; train one with model.seed_head, or take "
+                "mean_shift"
+            )
+        among = self._confident(inside, sure)
+        points, seed_points = np.ascontiguousarray(embeddings[:, among].T), seeds[:, among]
+        scores = 1 / (1 + np.exp(-seed_points[1]))
+        return find_seeded(points, seed_points[0], scores, least_score=self.least_seed, min_cluster_size=self.min_area)
 
     def modes(
         self, embeddings: NDArray[np.float32], inside: NDArray[np.bool_], sure: NDArray[np.float32]
@@ -130,9 +162,7 @@ class Grouping:
         Returns:
             KxE.
         """
-        seeds = inside & (sure >= self.min_confidence)
-        if np.count_nonzero(seeds) < self.min_area:
-            seeds = inside
+        seeds = self._confident(inside, sure)
         points = np.ascontiguousarray(embeddings[:, seeds].T)
         if self.method == "hdbscan":
             return find_centres(points, min_cluster_size=max(2, self.min_area))
@@ -143,8 +173,17 @@ class Grouping:
             modes = look_again(points, seeds, modes, separation=self.second_look, min_area=self.min_area)
         return modes
 
+    def _confident(self, inside: NDArray[np.bool_], sure: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The pixels of a class that help to find its objects."""
+        confident = inside & (sure >= self.min_confidence)
+        return confident if np.count_nonzero(confident) >= self.min_area else inside
+
     def members(
-        self, embeddings: NDArray[np.float32], mask: NDArray[np.bool_], modes: NDArray[np.float32]
+        self,
+        embeddings: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        modes: NDArray[np.float32],
+        sharpness: NDArray[np.float32] | None = None,
     ) -> NDArray[np.int32]:
         """Give the pixels of a class to the nearest of the K modes.
 
@@ -152,6 +191,7 @@ class Grouping:
             embeddings: ExHxW.
             mask: HxW, the pixels.
             modes: KxE.
+            sharpness: K; distances count that much more. None: all alike.
 
         Returns:
             N int32 for the N pixels in row-major order, -1 for none.
@@ -159,7 +199,12 @@ class Grouping:
         if len(modes) == 0:
             # Too few pixels for one object.
             return np.full(np.count_nonzero(mask), -1, dtype=np.int32)
-        labels, squared = assign(np.ascontiguousarray(embeddings[:, mask].T), modes)
+        points = np.ascontiguousarray(embeddings[:, mask].T)
+        if sharpness is None:
+            labels, squared = assign(points, modes)
+        else:
+            labels, scaled = assign_scaled(points, modes, sharpness)
+            squared = scaled / sharpness[labels]
         if self.max_distance is not None:
             labels[squared > self.max_distance**2] = -1
         return labels

@@ -63,14 +63,18 @@ class PanopticModel:
         """The panoptic map of an HxWx3 uint8 image."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image: expected HxWx3 uint8 RGB, found {image.dtype} {image.shape}")
-        scores, embeddings = self.backend(self.preparation.prepare(image)[None])
-        return self.group(scores[0], embeddings[0], (image.shape[0], image.shape[1]))
+        scores, embeddings, *seeds = (output[0] for output in self.backend(self.preparation.prepare(image)[None]))
+        return self.group(scores, embeddings, (image.shape[0], image.shape[1]), *seeds)
 
     def group(
-        self, scores: NDArray[np.float32], embeddings: NDArray[np.float32], shape: tuple[int, int]
+        self,
+        scores: NDArray[np.float32],
+        embeddings: NDArray[np.float32],
+        shape: tuple[int, int],
+        seeds: NDArray[np.float32] | None = None,
     ) -> PanopticMap:
         """The panoptic map from the network's outputs for one image of that height and width."""
-        return self.grouping.group(scores, embeddings, self.label_set.things, self.preparation, shape)
+        return self.grouping.group(scores, embeddings, self.label_set.things, self.preparation, shape, seeds)
 
     def predict_files(self, paths: Iterable[Path]) -> Iterator[tuple[Path, PanopticResult | PanembedError]]:
         """Segment files, several at a time where that is faster; results come in the order of the paths.

@@ -1,16 +1,18 @@
-"""A segmentation_models_pytorch network with two heads (Zachow 2022, section 3.1)."""
+"""A segmentation_models_pytorch network with two heads (Zachow 2022, section 3.1), or three."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from panembed.errors import SettingsError
+
+SeedHead = Literal["parallel", "series"]
 
 
 class PanopticNet(nn.Module):
@@ -30,6 +32,10 @@ class PanopticNet(nn.Module):
         coordinates: feed x and y of each pixel, -1..1, as two more input channels.
         anchor_tau: add pixel position / tau to the first two embedding dimensions, so that the network learns offsets
             and equal-looking objects far apart differ from the start; in pixels of the input. None leaves it out.
+        seed_head: a third head, of two channels: the log of how sharply a pixel's object is bounded in embedding space,
+            and how good a centre of an object the pixel is (Neven et al. 2019). "parallel" puts it beside the others;
+            with "series" a 3x3 convolution makes features for it, and the embedding head is given these features
+            too. None has no such head.
         freeze_encoder: the encoder's weights and batch-norm statistics stay as they are.
         options: further arguments of the architecture.
 
@@ -53,6 +59,7 @@ class PanopticNet(nn.Module):
         decoder_channels: tuple[int, ...] | None = None,
         coordinates: bool = False,
         anchor_tau: float | None = None,
+        seed_head: SeedHead | None = None,
         freeze_encoder: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -88,7 +95,16 @@ class PanopticNet(nn.Module):
         self.upsampling: nn.Module = head[1]
         width = head[0].in_channels
         self.class_head = nn.Conv2d(width, num_classes, kernel_size=1)
-        self.embedding_head = nn.Conv2d(width, embedding_dim, kernel_size=1)
+        self.seed_features: nn.Module | None = None
+        self.seed_head: nn.Module | None = None
+        if seed_head is not None:
+            self.seed_head = nn.Conv2d(width, 2, kernel_size=1)
+        if seed_head == "series":
+            self.seed_features = nn.Sequential(
+                nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            )
+        embedding_width = width if self.seed_features is None else 2 * width
+        self.embedding_head = nn.Conv2d(embedding_width, embedding_dim, kernel_size=1)
         self.coordinates = coordinates
         self.anchor_tau = anchor_tau
         self.num_classes, self.embedding_dim = num_classes, embedding_dim
@@ -103,20 +119,27 @@ class PanopticNet(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute class scores and embeddings.
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute class scores and embeddings, and seeds where there is a head for them.
 
         Args:
             image: Bx3xHxW floats, each channel normalised; H and W multiples of 32.
 
         Returns:
-            BxCxHxW class scores before softmax, and BxExHxW embeddings.
+            BxCxHxW class scores before softmax, BxExHxW embeddings, and of a seed head Bx2xHxW: log of the sharpness,
+            and score before the sigmoid.
         """
         height, width = image.shape[-2:]
         if self.coordinates:
             image = torch.cat([image, _coordinates(image)], dim=1)
         features = self.decoder(self.encoder(image))
         logits = self.upsampling(self.class_head(features))
+        seeds: tuple[Tensor, ...] = ()
+        if self.seed_head is not None:
+            own = features if self.seed_features is None else self.seed_features(features)
+            seeds = (self.upsampling(self.seed_head(own)),)
+            if self.seed_features is not None:
+                features = torch.cat([features, own], dim=1)
         embeddings = self.upsampling(self.embedding_head(features))
         if self.anchor_tau is not None:
             x = torch.arange(width, device=image.device, dtype=torch.float32) / self.anchor_tau
@@ -124,7 +147,7 @@ class PanopticNet(nn.Module):
             position = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
             anchored = embeddings[:, :2].float() + position
             embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
-        return logits, embeddings
+        return logits, embeddings, *seeds
 
 
 def _refuse_unused(architecture: str, encoder: str, arguments: Mapping[str, Any]) -> None:

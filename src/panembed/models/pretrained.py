@@ -1,4 +1,7 @@
-"""A model as a folder: model.safetensors, config.json, README.md."""
+"""A model as a folder: model.safetensors, config.json, README.md.
+
+PyTorch is imported by what reads and writes weights only, so that config.json can be read without it.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from panembed.errors import ModelError
 from panembed.io.atomic import atomic_path, write_json, write_text
+from panembed.models.shipped import is_shipped
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FORMAT = 1
 """Version of the folder's layout; raised when an older panembed can't read it."""
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+# Scores in a summary: key, title, factor, decimals. Fractions are shown in percent.
+_SHOWN = (
+    ("things_pq", "things PQ", 100, 1),
+    ("stuff_pq", "stuff PQ", 100, 1),
+    ("sbd", "SBD", 100, 1),
+    ("abs_dic", "|DiC|", 1, 2),
+    ("ap50", "AP50", 100, 1),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,8 @@ class ModelConfig:
         settings: of the run, as `panembed.config.Settings` dumps them.
         categories: the classes, as `LabelSet.to_list` gives them.
         split: image ids for training, validation and test.
-        metrics: validation figures of these weights.
+        metrics: validation figures of these weights; a shipped model has `held_out`, a mapping of scores on test images
+            (see `summary`), beside them.
     """
 
     settings: dict[str, Any]
@@ -41,13 +56,26 @@ class ModelConfig:
     metrics: dict[str, Any]
 
 
-def save_model(folder: Path, network: nn.Module, config: ModelConfig) -> None:
+def save_model(folder: Path, network: nn.Module, config: ModelConfig, *, half: bool = False) -> None:
     """Write a model folder; each file whole or not at all.
+
+    Args:
+        folder: to write to; it must exist.
+        network: whose weights are kept.
+        config: what config.json is to hold.
+        half: store weights of two and more dimensions as float16, for half the size. Biases, scales, and all that isn't
+            trained, such as the running mean and variance of batch norm, stay exact.
 
     Raises:
         OutputError: the folder can't be written.
     """
+    from safetensors.torch import save
+
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if half:
+        for name, weight in network.named_parameters():
+            if weight.ndim >= 2:
+                state[name] = _half(state[name])
     with atomic_path(folder / WEIGHTS) as temporary:
         # Its own writer would hide whether the disk is full.
         temporary.write_bytes(save(state))
@@ -62,6 +90,13 @@ def save_model(folder: Path, network: nn.Module, config: ModelConfig) -> None:
     }
     write_json(folder / CONFIG, data)
     write_text(folder / CARD, _card(config))
+
+
+def _half(weight: Tensor) -> Tensor:
+    """As float16; as it is where that loses more than rounding to 11 bits does: out of range, tiny, or no numbers."""
+    half = weight.half()
+    # False where both are 0, infinite or NaN.
+    return half if (half.float() - weight).norm() < 1e-3 * weight.norm() else weight
 
 
 def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
@@ -92,6 +127,33 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     return ModelConfig(data["settings"], data["categories"], data["split"], data["metrics"])
 
 
+def summary(folder: str | os.PathLike[str]) -> str:
+    """One line on a model folder: what it segments, its size in MB (10^6 bytes), and its scores on held-out images.
+
+    The scores are shown if metrics of config.json has `held_out`: `images` (a count), and any of `things_pq`,
+    `stuff_pq`, `sbd`, `ap50` (fractions) and `abs_dic`.
+
+    Raises:
+        ModelError: as `read_config`.
+    """
+    config = read_config(folder)
+    kinds = {
+        kind: ", ".join(c["name"] for c in config.categories if bool(c["isthing"]) is isthing)
+        for kind, isthing in (("things", True), ("stuff", False))
+    }
+    parts = [f"{kind} {names}" for kind, names in kinds.items() if names]
+    parts.append(f"{sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6:.1f} MB")
+    scores = config.metrics.get("held_out", {})
+    shown = [
+        f"{title} {scores[key] * factor:.{digits}f}"
+        for key, title, factor, digits in _SHOWN
+        if scores.get(key) is not None
+    ]
+    if shown:
+        parts.append(f"on {scores['images']} held-out images {', '.join(shown)}")
+    return "; ".join(parts)
+
+
 def update_grouping(
     folder: str | os.PathLike[str], values: Mapping[str, float | int | None], found: Mapping[str, Any]
 ) -> None:
@@ -103,9 +165,11 @@ def update_grouping(
         found: plain data on where they come from, kept beside the settings that they replace.
 
     Raises:
-        ModelError: as `read_config`.
+        ModelError: as `read_config`; or the model is the package's own.
         OutputError: the folder can't be written.
     """
+    if is_shipped(folder):
+        raise ModelError(f"{folder}: comes with the package and stays as it is; copy the folder, and change the copy")
     read_config(folder)
     path = Path(folder) / CONFIG
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +180,7 @@ def update_grouping(
 
 
 def load_weights(folder: str | os.PathLike[str], network: nn.Module) -> None:
-    """Fill a network with a model folder's weights.
+    """Fill a network with a model folder's weights; it keeps its own precision, whatever they are stored in.
 
     Raises:
         ModelError: missing, damaged, or of another network.
@@ -151,6 +215,8 @@ def load_fitting_weights(folder: str | os.PathLike[str], network: nn.Module) -> 
 
 
 def _read_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
     path = Path(folder) / WEIGHTS
     try:
         weights: dict[str, Tensor] = load_file(path)

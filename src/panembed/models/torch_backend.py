@@ -33,11 +33,11 @@ class TorchBackend:
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # of this thread only
 
-    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """See `panembed.inference.backend.Backend`."""
         if self.network.training:
             self.network.eval()
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-            scores, embeddings = self.network(batch)
-        return scores.float().cpu().numpy(), embeddings.float().cpu().numpy()
+            outputs = self.network(batch)
+        return tuple(output.float().cpu().numpy() for output in outputs)

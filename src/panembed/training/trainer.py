@@ -77,6 +77,9 @@ class Trainer:
         schedule: "constant", or "one-cycle" (Smith and Topin 2018), which ends near zero.
         clip_gradient_norm: None leaves gradients as they are.
         ema_decay: validate and keep an average of the weights over steps; None keeps the weights themselves.
+        batch_norm_until: share of the epochs after which batch norm normalises by its running statistics, as it will in
+            prediction, and these stay as they are. Statistics of a batch of few images differ from them, and what the
+            network learned with the ones it unlearns with the others (Wu and Johnson 2021, section 3); 1 never does.
         monitor: figure that decides what is best; greater is better unless it ends in "loss".
         patience: epochs without a better figure after which training stops.
         validate_every: epochs between validations; the last epoch is always validated.
@@ -101,6 +104,7 @@ class Trainer:
     schedule: str = "constant"
     clip_gradient_norm: float | None = None
     ema_decay: float | None = None
+    batch_norm_until: float = 1.0
     monitor: str = "val_loss"
     patience: int | None = 20
     validate_every: int = 1
@@ -182,11 +186,15 @@ class Trainer:
 
     def _train_step(self, batch: TrainingExample) -> None:
         self.model.train()
+        if self.epoch >= round(self.batch_norm_until * self.epochs):
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         # What is random inside the network depends on the step only, so a resumed run repeats it.
         torch.manual_seed((self.seed * 1_000_003 + self.epoch) * 1_000_003 + self.step)
         with self.accelerator.autocast():
-            logits, embeddings = self.model(batch.image)
-        terms = self.loss(logits, embeddings, batch.semantic, batch.instance)
+            logits, embeddings, *seeds = self.model(batch.image)
+        terms = self.loss(logits, embeddings, batch.semantic, batch.instance, *seeds)
         self.accelerator.backward(terms.total)
         if self.clip_gradient_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_gradient_norm)

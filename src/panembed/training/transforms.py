@@ -21,6 +21,7 @@ from panembed.datasets.sample import Dataset, Sample
 from panembed.errors import SettingsError
 from panembed.inference.preparation import Preparation, resize_image, resize_nearest
 from panembed.labels import IGNORE
+from panembed.training.copy_paste import CopyPaste
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Augmentation:
         vertical_flip: mirror top and bottom half of the time.
         scale: least and greatest stretch, drawn for each axis; then a window of the input's size is cut out.
         color_jitter: brightness, contrast and saturation are each multiplied by 1 +- up to this.
+        copy_paste: objects of the training images that are laid over an image on average, before all else; done by
+            `TrainingSet`, which has the other images. See `panembed.training.copy_paste.CopyPaste`.
     """
 
     rotation: float = 360.0
@@ -58,6 +61,7 @@ class Augmentation:
     vertical_flip: bool = False
     scale: tuple[float, float] = (1.0, 1.5)
     color_jitter: float = 0.0
+    copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -121,6 +125,9 @@ class TrainingSet(TorchDataset[TrainingExample]):
         source_scale: keep images at this times the input's size; only with fit "resize" and augmentation.
         seed: of the augmentation.
 
+    Raises:
+        SettingsError: objects are to be pasted, and the images hold none.
+
     Items are asked for as (epoch, index).
     """
 
@@ -142,6 +149,16 @@ class TrainingSet(TorchDataset[TrainingExample]):
         height, width = preparation.size
         size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
         self._kept: list[tuple[Tensor, Tensor]] = [_keep(dataset.load(id), size) for id in ids]
+        self._paste: CopyPaste | None = None
+        if augmentation is not None and augmentation.copy_paste > 0:
+            self._paste = CopyPaste(
+                self._kept,
+                dataset.label_set.things,
+                augmentation.copy_paste,
+                rotation=augmentation.rotation,
+                horizontal_flip=augmentation.horizontal_flip,
+                vertical_flip=augmentation.vertical_flip,
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,7 +181,8 @@ class TrainingSet(TorchDataset[TrainingExample]):
             labels = torch.nn.functional.pad(labels, (0, right, 0, below))
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
-            changed, labels = self.augmentation(image.float(), labels, rng, self.preparation)
+            pasted, labels = (image.float(), labels) if self._paste is None else self._paste(index, rng)
+            changed, labels = self.augmentation(pasted, labels, rng, self.preparation)
             prepared = torch.from_numpy(self.preparation.normalize(changed.numpy()))
         # Labels are kept plus one, so that what lies outside the image, 0, has none.
         semantic, instance = labels[0].long() - 1, labels[1].int()

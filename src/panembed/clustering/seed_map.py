@@ -1,0 +1,85 @@
+"""Objects from a seed map and learned bandwidths, without mean shift (Neven et al. 2019, section 3.4).
+
+The pixel with the best score is a centre; all that its own bandwidth reaches is its object; the next centre is the best
+pixel that is left. For networks with a seed head (`panembed.losses.soft_mask`).
+
+Shape suffixes: N points, E dimensions, K centres, B points in a block.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+_BLOCK_BYTES = 1 << 20
+
+
+def find_seeded(
+    points: Floats, log_sharpness: Floats, scores: Floats, *, least_score: float = 0.5, min_cluster_size: int = 20
+) -> tuple[Floats, Floats]:
+    """Find centres and their sharpness w: a point belongs to a centre to the degree exp(-w * squared distance).
+
+    Args:
+        points: NxE float32 embeddings.
+        log_sharpness: N, log of w at each point.
+        scores: N, how good a centre each point is, 0 to 1.
+        least_score: points below this are no centres.
+        min_cluster_size: an object with fewer points of its own, half of what the centre reaches, is none.
+
+    Returns:
+        KxE float32 means of the objects' points, and K float32 sharpness, best score first.
+
+    >>> points = np.array([[0.0], [0.1], [5.0], [5.1]], np.float32)
+    >>> scores = np.array([0.9, 0.1, 0.8, 0.1], np.float32)
+    >>> find_seeded(points, np.zeros(4, np.float32), scores, min_cluster_size=2)[0].ravel()
+    array([0.05, 5.05], dtype=float32)
+    """
+    score_n = np.where(scores >= least_score, scores, -np.inf)
+    free_n = np.ones(len(points), dtype=bool)
+    centres, sharpness = [], []
+    while len(points):
+        best = int(score_n.argmax())
+        if score_n[best] == -np.inf:
+            break
+        squared_n = np.square(points - points[best]).sum(1)
+        inside_n = squared_n * np.exp(log_sharpness[best]) < np.log(2.0)
+        inside_n[best] = True
+        own_n = inside_n & free_n
+        size = np.count_nonzero(own_n)
+        # What lies mostly in objects that were found before is their rim.
+        if size >= min_cluster_size and 2 * size > np.count_nonzero(inside_n):
+            centres.append(points[own_n].mean(0))
+            sharpness.append(np.exp(log_sharpness[own_n].mean()))
+        free_n[own_n] = False
+        score_n[inside_n] = -np.inf
+    return np.asarray(centres, np.float32).reshape(-1, points.shape[1]), np.asarray(sharpness, np.float32)
+
+
+def assign_scaled(points: Floats, centres: Floats, sharpness: Floats) -> tuple[NDArray[np.int32], Floats]:
+    """Give every point to the centre whose soft mask it is most in.
+
+    Args:
+        points: NxE float32.
+        centres: KxE, at least one.
+        sharpness: K.
+
+    Returns:
+        N int32 indices of centres, and the N float32 values w * squared distance there.
+
+    >>> assign_scaled(np.array([[1.2]], np.float32), np.array([[0.0], [2.0]], np.float32), np.array([1, 9], np.float32))
+    (array([0], dtype=int32), array([1.44], dtype=float32))
+    """
+    labels, least = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
+    # From the centre of the centres, so that cancellation stays harmless.
+    origin_e = centres.mean(0)
+    centre_ke = centres - origin_e
+    norm_k = np.square(centre_ke).sum(1)
+    block = max(1, _BLOCK_BYTES // (4 * (len(centres) + points.shape[1])))
+    for start in range(0, len(points), block):
+        x_be = points[start : start + block] - origin_e
+        scaled_bk = (np.square(x_be).sum(1)[:, None] - 2 * (x_be @ centre_ke.T) + norm_k) * sharpness
+        labels[start : start + block] = scaled_bk.argmin(1)
+        least[start : start + block] = scaled_bk.min(1)
+    return labels, np.maximum(least, 0, out=least)

@@ -1,0 +1,60 @@
+"""Objects from seeds and learned bandwidths."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from panembed.clustering.seed_map import assign_scaled, find_seeded
+
+
+def balls(seed, sizes, radii):
+    """Uniform balls on a line, a gap of a third of a radius apart; scores fall from 1 at the centre."""
+    rng = np.random.default_rng(seed)
+    points, truth, log_w, score, x = [], [], [], [], 0.0
+    for index, (size, radius) in enumerate(zip(sizes, radii)):
+        x += radius
+        direction = rng.normal(size=(size, 3))
+        distance = radius * rng.uniform(size=(size, 1)) ** (1 / 3)
+        points.append(distance * direction / np.linalg.norm(direction, axis=1, keepdims=True) + [x, 0, 0])
+        truth += [index] * size
+        log_w += [np.log(np.log(2) / (1.1 * radius) ** 2)] * size
+        score.append(1 - distance[:, 0] / radius / 2)
+        x += 1.3 * radius
+    arrays = np.concatenate(points), np.array(log_w), np.concatenate(score)
+    return *(a.astype(np.float32) for a in arrays), np.array(truth)
+
+
+def test_finds_balls_of_very_different_size():
+    for seed in range(5):
+        points, log_w, score, truth = balls(seed, [800, 60, 300, 40], [3.0, 0.4, 1.5, 0.3])
+        centres, sharpness = find_seeded(points, log_w, score)
+        assert len(centres) == 4
+        labels, scaled = assign_scaled(points, centres, sharpness)
+        assert adjusted_rand_score(truth, labels) > 0.99
+        distance = ((points[:, None] - centres) ** 2).sum(2) * sharpness
+        assert np.array_equal(labels, distance.argmin(1))
+        np.testing.assert_allclose(scaled, distance.min(1), rtol=1e-3, atol=1e-4)
+
+
+def test_order_of_points_does_not_matter():
+    points, log_w, score, _ = balls(0, [200, 100], [1.0, 0.5])
+    mixed = np.random.default_rng(1).permutation(len(points))
+    first, second = (
+        assign_scaled(points, *find_seeded(points[o], log_w[o], score[o]))[0] for o in (np.arange(len(points)), mixed)
+    )
+    assert np.array_equal(first, second)
+
+
+def test_weak_seeds_and_small_objects_are_none():
+    points, log_w, score, _ = balls(0, [200, 15], [1.0, 0.5])
+    assert len(find_seeded(points, log_w, score, min_cluster_size=20)[0]) == 1
+    assert len(find_seeded(points, log_w, score * 0.4, min_cluster_size=20)[0]) == 0
+    assert find_seeded(points[:0], log_w[:0], score[:0])[0].shape == (0, 3)
+
+
+def test_a_rim_is_no_object():
+    """A second good seed at the rim reaches mostly what the first has."""
+    points, log_w, score, _ = balls(0, [400], [1.0])
+    score[score.argmax()], score[points[:, 0].argmax()] = 1.0, 0.99
+    assert len(find_seeded(points, log_w, score)[0]) == 1
