@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from panembed.clustering.seed_map import assign_scaled, find_seeded
@@ -58,3 +59,12 @@ def test_a_rim_is_no_object():
     points, log_w, score, _ = balls(0, [400], [1.0])
     score[score.argmax()], score[points[:, 0].argmax()] = 1.0, 0.99
     assert len(find_seeded(points, log_w, score)[0]) == 1
+
+
+@pytest.mark.parametrize(("lone", "found"), [(400, 1), (600, 0)])
+def test_gives_up_after_many_seeds_that_are_none(lone, found):
+    """A network that has learned nothing would have one in every pixel, and the search would take for ever."""
+    far = np.arange(lone, dtype=np.float32)[:, None] * 10 + 100
+    points = np.concatenate([far, np.zeros((50, 1), np.float32)])
+    scores = np.where(np.arange(len(points)) < lone, 0.9, 0.6).astype(np.float32)
+    assert len(find_seeded(points, np.zeros(len(points), np.float32), scores)[0]) == found

@@ -15,6 +15,9 @@ Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 1 << 20
 
+_MAX_REJECTED = 500
+"""Seeds that turn out to be none, after which no more are tried: an untrained network would have one in every pixel."""
+
 
 def find_seeded(
     points: Floats, log_sharpness: Floats, scores: Floats, *, least_score: float = 0.5, min_cluster_size: int = 20
@@ -39,7 +42,8 @@ def find_seeded(
     score_n = np.where(scores >= least_score, scores, -np.inf)
     free_n = np.ones(len(points), dtype=bool)
     centres, sharpness = [], []
-    while len(points):
+    rejected = 0
+    while len(points) and rejected < _MAX_REJECTED:
         best = int(score_n.argmax())
         if score_n[best] == -np.inf:
             break
@@ -52,6 +56,8 @@ def find_seeded(
         if size >= min_cluster_size and 2 * size > np.count_nonzero(inside_n):
             centres.append(points[own_n].mean(0))
             sharpness.append(np.exp(log_sharpness[own_n].mean()))
+        else:
+            rejected += 1
         free_n[own_n] = False
         score_n[inside_n] = -np.inf
     return np.asarray(centres, np.float32).reshape(-1, points.shape[1]), np.asarray(sharpness, np.float32)
