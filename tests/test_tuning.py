@@ -138,6 +138,10 @@ def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area
         assert all(number > 0 or name == "min_confidence" for number in numbers)
     assert all(isinstance(value, int) and value >= 1 for value in steps["min_area"])
     assert max(steps["min_confidence"]) < 1
+    # A trial of what a method doesn't heed would be the same trial again.
+    for method, heeded in (("seed_map", {"min_area", "min_confidence"}), ("components", {"min_area"})):
+        fewer = ladders(present, method)
+        assert all(fewer[name] == (steps[name] if name in heeded else (present[name],)) for name in TUNED)
 
 
 @pytest.mark.parametrize("max_bytes", [2 << 30, 150_000, 0], ids=["all", "some", "none"])

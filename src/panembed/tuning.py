@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, SettingsError
 from panembed.evaluation import evaluate_model
-from panembed.inference.grouping import Grouping
+from panembed.inference.grouping import Grouping, Method
 from panembed.inference.predictor import PanopticModel
 from panembed.labels import PanopticMap
 from panembed.metrics.leaf import LeafScores
@@ -34,6 +34,13 @@ Figures = dict[str, float | None]
 
 TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence")
 """The settings that are tried, in this order."""
+
+_HEEDED: dict[Method, tuple[str, ...]] = {
+    "hdbscan": ("min_area", "min_confidence"),
+    "seed_map": ("min_area", "min_confidence"),
+    "components": ("min_area",),
+}
+"""Those of them that the methods without a bandwidth heed."""
 
 CRITERIA = ("pq_things", "sbd", "pq")
 """What can be made as high as possible."""
@@ -62,10 +69,13 @@ class Trial:
     kept: bool
 
 
-def ladders(current: Mapping[str, float | int | None]) -> dict[str, tuple[float | int | None, ...]]:
+def ladders(
+    current: Mapping[str, float | int | None], method: Method = "mean_shift"
+) -> dict[str, tuple[float | int | None, ...]]:
     """The values to try for each of `TUNED`, ascending, with the present one among them.
 
-    Bandwidths and areas are multiples of the present ones; None as the seed bandwidth is the bandwidth itself.
+    Bandwidths and areas are multiples of the present ones; None as the seed bandwidth is the bandwidth itself. What has
+    no effect with the grouping method keeps its present value.
 
     >>> ladders({"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0})["min_area"]
     (5, 10, 20, 40, 80, 160)
@@ -78,12 +88,14 @@ def ladders(current: Mapping[str, float | int | None]) -> dict[str, tuple[float 
         present = current[name]
         return sorted({*values, *(() if present is None else (present,))})
 
-    return {
+    every: dict[str, tuple[float | int | None, ...]] = {
         "seed_bandwidth": (*with_present("seed_bandwidth", (round(bandwidth * f, 4) for f in _SEED_FACTORS)), None),
         "bandwidth": tuple(with_present("bandwidth", (round(bandwidth * f, 4) for f in _BANDWIDTH_FACTORS))),
         "min_area": tuple(sorted({max(1, round(area * f)) for f in _AREA_FACTORS} | {int(area)})),
         "min_confidence": tuple(with_present("min_confidence", _CONFIDENCES)),
     }
+    heeded = _HEEDED.get(method, TUNED)
+    return {name: steps if name in heeded else (current[name],) for name, steps in every.items()}
 
 
 def coordinate_search(

@@ -72,7 +72,7 @@ def tune(
                     f"outputs of {tuner.num_kept} of {len(ids)} images fit in memory; the network runs again on the "
                     "others in every trial"
                 )
-            start, steps = tuner.start, ladders(tuner.start)
+            start, steps = tuner.start, ladders(tuner.start, loaded.grouping.method)
             task = progress.add_task("trials", total=trials, note="")
 
             def score(values: dict[str, float | int | None]) -> float:

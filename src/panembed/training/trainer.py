@@ -63,7 +63,7 @@ class Trainer:
     """Trains a network; can be stopped at any moment and resumed to the same end.
 
     Attributes:
-        network: image -> (class scores, embeddings).
+        network: image -> (class scores, embeddings), and seeds where it has a head for them.
         loss: of both heads.
         examples: training images.
         validate: figures of a network on the validation images.
