@@ -12,8 +12,8 @@ class TorchBackend:
     """Calls a network in inference mode.
 
     Args:
-        network: Bx3xHxW -> (class scores, embeddings[, seeds]), such as `PanopticNet`. It is set to evaluation mode, moved to
-            `device`, and to channels-last memory, in which convolutions on CPUs and recent GPUs are faster.
+        network: Bx3xHxW -> (class scores, embeddings[, seeds]), such as `PanopticNet`. It is set to evaluation mode,
+            moved to `device`, and to channels-last memory, in which convolutions on CPUs and recent GPUs are faster.
         device: such as "cpu" or "cuda".
         bfloat16: autocast to bfloat16; pays on GPUs and on CPUs that compute in it.
     """
