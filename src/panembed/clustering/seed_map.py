@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 _BLOCK_BYTES = 1 << 20
 
 _OWN_SHARE = 0.7
-"""Of what a centre reaches, what must not be in objects found before; else it is on their rim. Half would leave pieces."""
+"""Of what a centre reaches, what must not be in objects found before: else it is on their rim. Half leaves pieces."""
 
 _MAX_REJECTED = 500
 """Seeds that turn out to be none, after which no more are tried: an untrained network would have one in every pixel."""
