@@ -42,7 +42,7 @@ PLAIN = {
 }
 RICH = {
     **PLAIN,
-    "augmentation": {"color_jitter": 0.2, "vertical_flip": True},
+    "augmentation": {"color_jitter": 0.2, "vertical_flip": True, "copy_paste": 2.0},
     "training": {
         **PLAIN["training"],
         "epochs": 3,
