@@ -64,6 +64,12 @@ class ModelSettings(_Section):
     seed_head: Literal["parallel", "series"] | None = Field(
         None, description="a third head for grouping.method seed_map; series feeds it to the embedding head"
     )
+    detail_channels: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="features of the image at full resolution that join the decoder's; sharp outlines",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the architecture")
 
 

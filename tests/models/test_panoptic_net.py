@@ -76,6 +76,7 @@ def test_an_architecture_with_a_head_of_its_own_is_refused() -> None:
         ({"decoder_channels": (64, 32, 16, 8, 8, 8)}, r"\(64, 32, 16, 8, 8, 8\)"),
         ({"architecture": "FPN", "decoder_channels": (64, 32, 16)}, "takes no decoder_channels"),
         ({"options": {"encoder_depth": 4}}, "decoder_channels"),
+        ({"architecture": "FPN", "detail_channels": 8}, r"model\.detail_channels.*'FPN'.*such as 'Unet'"),
         ({"anchor_tau": 8.0, "embedding_dim": 1}, r"model\.embedding_dim.*at least 2, found 1"),
     ],
 )
@@ -174,3 +175,27 @@ def test_seed_head_gives_a_third_output(seed_head):
     reached = {name for (name, _), g in zip(net.named_parameters(), gradient) if g is not None}
     assert ("seed_features.0.weight" in reached) == (seed_head == "series")
     assert not any(name.startswith("seed_head") for name in reached)
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_detail_changes_nothing_at_first_and_then_sees_single_pixels(coordinates: bool) -> None:
+    plain = small(coordinates=coordinates).eval()
+    net = small(coordinates=coordinates, detail_channels=8).eval()
+    missing = net.load_state_dict(plain.state_dict(), strict=False)
+    assert missing.missing_keys
+    assert all(name.startswith("detail.") for name in missing.missing_keys)
+    image = picture(1, 3, 64, 64)
+    with torch.inference_mode():
+        for ours, theirs in zip(net(image), plain(image)):
+            assert torch.equal(ours, theirs)
+    # What it adds comes from the 5x5 pixels around: two 3x3 convolutions.
+    net.zero_grad()
+    torch.nn.init.ones_(net.detail.difference.weight)
+    image.requires_grad_()
+    features = torch.rand(1, SMALL[-1], 64, 64)
+    net.detail(image if not coordinates else torch.cat([image, _coordinates(image)], 1), features)[
+        0, :, 32, 32
+    ].sum().backward()
+    reached = image.grad[0].abs().amax(0).nonzero()
+    assert reached.min(0).values.tolist() == [30, 30]
+    assert reached.max(0).values.tolist() == [34, 34]

@@ -36,6 +36,10 @@ class PanopticNet(nn.Module):
             and how good a centre of an object the pixel is (Neven et al. 2019). "parallel" puts it beside the others;
             with "series" a 3x3 convolution makes features for it, and the embedding head is given these features
             too. None has no such head.
+        detail_channels: a 3x3 convolution makes this many features of the image itself, at its full resolution, and
+            what they and the decoder's map tell together is added to that map before the heads. Most encoders halve
+            the image at once, so the decoder alone draws outlines from half the resolution. For architectures whose
+            decoder ends at full resolution (Unet, UnetPlusPlus, MAnet, Linknet). None leaves it out.
         freeze_encoder: the encoder's weights and batch-norm statistics stay as they are.
         options: further arguments of the architecture.
 
@@ -60,6 +64,7 @@ class PanopticNet(nn.Module):
         coordinates: bool = False,
         anchor_tau: float | None = None,
         seed_head: SeedHead | None = None,
+        detail_channels: int | None = None,
         freeze_encoder: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -94,6 +99,14 @@ class PanopticNet(nn.Module):
         self.decoder: nn.Module = network.decoder
         self.upsampling: nn.Module = head[1]
         width = head[0].in_channels
+        self.detail: DetailBranch | None = None
+        if detail_channels is not None:
+            if not isinstance(self.upsampling, nn.Identity):
+                raise SettingsError(
+                    f"model.detail_channels: the decoder of {architecture!r} doesn't end at the image's resolution; "
+                    "expected one that does, such as 'Unet'; leave detail_channels out, or choose that"
+                )
+            self.detail = DetailBranch(5 if coordinates else 3, detail_channels, width)
         self.class_head = nn.Conv2d(width, num_classes, kernel_size=1)
         self.seed_features: nn.Module | None = None
         self.seed_head: nn.Module | None = None
@@ -133,6 +146,8 @@ class PanopticNet(nn.Module):
         if self.coordinates:
             image = torch.cat([image, _coordinates(image)], dim=1)
         features = self.decoder(self.encoder(image))
+        if self.detail is not None:
+            features = self.detail(image, features)
         logits = self.upsampling(self.class_head(features))
         seeds: tuple[Tensor, ...] = ()
         if self.seed_head is not None:
@@ -148,6 +163,35 @@ class PanopticNet(nn.Module):
             anchored = embeddings[:, :2].float() + position
             embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
         return logits, embeddings, *seeds
+
+
+class DetailBranch(nn.Module):
+    """Adds to a decoder's map what the image shows at full resolution; at first nothing, as the last weights are 0.
+
+    Args:
+        in_channels: of the image.
+        channels: features made of it.
+        width: channels of the decoder's map.
+    """
+
+    def __init__(self, in_channels: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.joined = nn.Sequential(
+            nn.Conv2d(width + channels, width, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.difference = nn.Conv2d(width, width, kernel_size=1)
+        nn.init.zeros_(self.difference.weight)
+        assert self.difference.bias is not None
+        nn.init.zeros_(self.difference.bias)
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        """The changed map, BxDxHxW, from the image and the map BxDxHxW."""
+        joined = self.joined(torch.cat([features, self.features(image)], dim=1))
+        changed: Tensor = features + self.difference(joined)
+        return changed
 
 
 def _refuse_unused(architecture: str, encoder: str, arguments: Mapping[str, Any]) -> None:
