@@ -32,15 +32,16 @@ Values = dict[str, float | int | None]
 Figures = dict[str, float | None]
 """Scores by name: fractions, and leaves for `abs_dic`."""
 
-TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence")
+TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence", "least_seed")
 """The settings that are tried, in this order."""
 
-_HEEDED: dict[Method, tuple[str, ...]] = {
+HEEDED: dict[Method, tuple[str, ...]] = {
+    "mean_shift": ("seed_bandwidth", "bandwidth", "min_area", "min_confidence"),
     "hdbscan": ("min_area", "min_confidence"),
-    "seed_map": ("min_area", "min_confidence"),
+    "seed_map": ("min_area", "min_confidence", "least_seed"),
     "components": ("min_area",),
 }
-"""Those of them that the methods without a bandwidth heed."""
+"""Those of them that a method heeds."""
 
 CRITERIA = ("pq_things", "sbd", "pq")
 """What can be made as high as possible."""
@@ -51,6 +52,7 @@ LEAST_GAIN = 0.001
 _BANDWIDTH_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 _SEED_FACTORS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
 _AREA_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_LEAST_SEEDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _CONFIDENCES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -77,7 +79,8 @@ def ladders(
     Bandwidths and areas are multiples of the present ones; None as the seed bandwidth is the bandwidth itself. What has
     no effect with the grouping method keeps its present value.
 
-    >>> ladders({"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0})["min_area"]
+    >>> present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0, "least_seed": 0.5}
+    >>> ladders(present)["min_area"]
     (5, 10, 20, 40, 80, 160)
     """
     bandwidth, area = current["bandwidth"], current["min_area"]
@@ -93,8 +96,9 @@ def ladders(
         "bandwidth": tuple(with_present("bandwidth", (round(bandwidth * f, 4) for f in _BANDWIDTH_FACTORS))),
         "min_area": tuple(sorted({max(1, round(area * f)) for f in _AREA_FACTORS} | {int(area)})),
         "min_confidence": tuple(with_present("min_confidence", _CONFIDENCES)),
+        "least_seed": tuple(with_present("least_seed", _LEAST_SEEDS)),
     }
-    heeded = _HEEDED.get(method, TUNED)
+    heeded = HEEDED[method]
     return {name: steps if name in heeded else (current[name],) for name, steps in every.items()}
 
 
@@ -197,7 +201,7 @@ class GroupingTuner:
 
     Raises:
         InputError: the classes differ, no image or no object, or an image can't be read.
-        SettingsError: a criterion that the data don't have, or a model that groups by class or not by mean shift.
+        SettingsError: a criterion that the data don't have, or a model that groups by class.
     """
 
     def __init__(
@@ -218,10 +222,6 @@ class GroupingTuner:
             raise SettingsError(f"can't maximize {criterion!r}; expected {', '.join(CRITERIA)}")
         if criterion == "sbd" and not self.has_leaf_scores:
             raise SettingsError("can't maximize sbd: it needs exactly one thing class; take pq_things")
-        if model.grouping.method != "mean_shift":
-            raise SettingsError(
-                f"tune searches settings of mean_shift, but the model's method is {model.grouping.method}"
-            )
         if model.grouping.by_class:
             raise SettingsError("tune changes settings of all classes alike, but the model has grouping.by_class")
         if not self.ids:

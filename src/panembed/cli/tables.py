@@ -12,7 +12,6 @@ from panembed.datasets.census import Census
 from panembed.labels import IGNORE, LabelSet
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
 from panembed.oracle import COLUMNS, VARIANTS, shown
-from panembed.tuning import TUNED
 
 _MANY_CLASSES = 30
 
@@ -102,17 +101,19 @@ def oracle_table(table: Mapping[str, Mapping[str, float | None]]) -> Table:
     )
 
 
-def trials_table(path: Sequence[Mapping[str, Any]], maximize: str, trials: int, images: int) -> Table:
-    """The settings that a search came by, from the present to the best."""
+def trials_table(
+    path: Sequence[Mapping[str, Any]], names: Sequence[str], maximize: str, trials: int, images: int
+) -> Table:
+    """The settings of these names that a search came by, from the present to the best."""
     figures = [name for name in ("pq_things", "sbd", "abs_dic", "pq") if name in path[0]]
     rows = [
-        [*("-" if row[name] is None else f"{row[name]:g}" for name in TUNED), *(shown(f, row[f]) for f in figures)]
+        [*("-" if row[name] is None else f"{row[name]:g}" for name in names), *(shown(f, row[f]) for f in figures)]
         for row in path
     ]
     caption = (
         f"{trials} trials on {images} images for a higher {COLUMNS[maximize]}; from the present settings to the best"
     )
-    heads = [name.replace("_", " ") for name in TUNED]
+    heads = [name.replace("_", " ") for name in names]
     return _figures_table([*heads, *(COLUMNS[name] for name in figures)], rows, caption)
 
 

@@ -30,8 +30,9 @@ def tune(
 ) -> None:
     """Find better grouping settings for a trained model on its validation images, and store them in the model.
 
-    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence, from the model's own on, and changes what
-    gains more than 0.1 point. Writes all trials to tune.csv; the former settings stay in the model's config.json.
+    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence (with method seed_map least_seed instead of
+    the bandwidths), from the model's own on, and changes what gains more than 0.1 point. Writes all trials to tune.csv;
+    the former settings stay in the model's config.json.
 
     Example: panembed tune --model runs/leaf --data cvppp
     """
@@ -45,7 +46,7 @@ def tune(
     from panembed.io.tables import write_csv
     from panembed.models.pretrained import update_grouping
     from panembed.models.shipped import is_shipped
-    from panembed.tuning import CRITERIA, GroupingTuner, coordinate_search, grid_search, ladders
+    from panembed.tuning import CRITERIA, HEEDED, GroupingTuner, coordinate_search, grid_search, ladders
 
     if split not in ("val", "train"):
         raise SettingsError(
@@ -91,7 +92,9 @@ def tune(
         for number, trial in enumerate(found)
     ]
     write_csv(folder / "tune.csv", rows)
-    Console(highlight=False).print(trials_table([row for row in rows if row["kept"]], maximize, len(rows), len(ids)))
+    names = HEEDED[loaded.grouping.method]
+    kept = [row for row in rows if row["kept"]]
+    Console(highlight=False).print(trials_table(kept, names, maximize, len(rows), len(ids)))
     said = messages()
     if best.values == start:
         said.print("no settings gain more than 0.1 point; the model stays as it is")
