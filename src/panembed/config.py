@@ -127,6 +127,7 @@ class ClassGroupingSettings(_Section):
     second_look: float | None = Field(None, gt=0)
     least_seed: float | None = Field(None, ge=0, lt=1)
     max_distance: float | None = Field(None, gt=0)
+    one_piece: bool | None = None
 
 
 class GroupingSettings(_Section):
@@ -140,6 +141,7 @@ class GroupingSettings(_Section):
     second_look: float | None = Field(None, gt=0)
     least_seed: float = Field(0.5, ge=0, lt=1)
     max_distance: float | None = Field(None, gt=0)
+    one_piece: bool = Field(False, description="of each object only its largest connected piece stays")
     by_class: dict[str, ClassGroupingSettings] = Field(
         default_factory=dict, description="other values for single thing classes, by their names"
     )

@@ -221,3 +221,23 @@ def test_seed_map_needs_seeds_and_finds_objects_by_them():
 def test_second_look_is_refused_where_it_has_no_effect():
     with pytest.raises(SettingsError, match="second_look"):
         Grouping(method="hdbscan", second_look=0.8)
+
+
+def test_one_piece_makes_what_is_apart_void() -> None:
+    semantic, instance = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.int32)
+    for number, (row, column) in enumerate(((4, 4), (4, 30), (40, 20)), 1):
+        semantic[row : row + 12, column : column + 12] = 1
+        instance[row : row + 12, column : column + 12] = number
+    semantic[50:54, 50:54], instance[50:54, 50:54] = 1, 2
+    scores, embeddings = outputs(semantic, instance)
+    apart = np.zeros(semantic.shape, bool)
+    apart[50:54, 50:54] = True
+    for one_piece in (False, True):
+        found = Grouping(min_area=5, one_piece=one_piece).group(
+            scores, embeddings, (1,), Preparation((64, 64)), (64, 64)
+        )
+        expected = PanopticMap(
+            np.where(apart & one_piece, IGNORE, semantic).astype(np.uint8), np.where(apart & one_piece, 0, instance)
+        )
+        assert same_objects(found, expected)
+        assert found.num_instances == 3

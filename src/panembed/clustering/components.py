@@ -1,6 +1,9 @@
-"""Connected components of a class mask: objects without embeddings, the yardstick for all that use them."""
+"""Connected parts: of a class mask, objects without embeddings as a yardstick for all that use them; and of objects."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +31,30 @@ def connected_components(mask: NDArray[np.bool_], *, min_area: int = 1) -> NDArr
     large = np.bincount(labels, minlength=count) >= min_area
     number = np.where(large, np.cumsum(large) - 1, -1).astype(np.int32)
     return number[labels]
+
+
+def largest_parts(mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Leave each cluster only the largest of its connected parts; pixels touch by side or corner.
+
+    Args:
+        mask: HxW booleans with N true pixels.
+        labels: cluster 0..K-1 of each, in row-major order, or -1 for none.
+
+    Returns:
+        N int32: the same, but -1 for pixels of other parts. Of parts of one size the first from the top left stays.
+
+    >>> largest_parts(np.ones((1, 6), dtype=bool), np.array([0, 0, 1, 0, 1, 1], dtype=np.int32)).tolist()
+    [0, 0, -1, -1, 1, 1]
+    """
+    image = np.zeros(mask.shape, dtype=np.int32)
+    image[mask] = labels + 1
+    boxes: Sequence[Any] = ndimage.find_objects(image)  # None for numbers that don't occur
+    for number, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        parts, count = ndimage.label(image[box] == number, _DIAGONAL_TOO)
+        if count > 1:
+            largest = np.bincount(parts.ravel())[1:].argmax() + 1
+            image[box][(parts > 0) & (parts != largest)] = 0
+    kept: NDArray[np.int32] = image[mask] - 1
+    return kept

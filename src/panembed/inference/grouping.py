@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.clustering.components import connected_components
+from panembed.clustering.components import connected_components, largest_parts
 from panembed.clustering.hdbscan import find_centres
 from panembed.clustering.mean_shift import assign, find_modes
 from panembed.clustering.second_look import look_again
@@ -42,6 +42,8 @@ class Grouping:
             whose pixels make a patch of their own (`panembed.clustering.second_look`); None doesn't.
         least_seed: score from which on a pixel may be a centre, with seed_map.
         max_distance: pixels farther than this from every mode, in embedding units, become void; None keeps all.
+        one_piece: pixels apart from the largest connected piece of their object become void. For objects that nothing
+            hides in part, such as nuclei.
         by_class: thing classes, by index, that are grouped by other rules than these.
         vote: cluster the pixels of all thing classes together, then give each object the class that most of its pixels
             have; so an object is whole where the class mask wavers. For embeddings trained with
@@ -56,6 +58,7 @@ class Grouping:
     second_look: float | None = None
     least_seed: float = 0.5
     max_distance: float | None = None
+    one_piece: bool = False
     by_class: Mapping[int, Grouping] = field(default_factory=dict)
     vote: bool = False
 
@@ -124,6 +127,8 @@ class Grouping:
                 if full_embeddings is None:
                     full_embeddings = preparation.restore(embeddings, shape)
                 labels = rule.members(full_embeddings, mask, modes, sharpness)
+                if rule.one_piece:
+                    labels = largest_parts(mask, labels)
             if self.vote:
                 semantic[mask] = majority(semantic[mask], labels)
             clusters |= {index: labels[semantic[mask] == index] for index in classes}
