@@ -44,7 +44,8 @@ class PanopticNet(nn.Module):
         options: further arguments of the architecture.
 
     Raises:
-        SettingsError: an architecture, encoder or option that segmentation_models_pytorch doesn't take.
+        SettingsError: an architecture, encoder or option that segmentation_models_pytorch doesn't take, or options that
+            don't go together.
 
     >>> net = PanopticNet(2, 4, encoder="resnet18").eval()
     >>> logits, embeddings = net(torch.zeros(1, 3, 64, 96))
