@@ -212,3 +212,11 @@ def test_rare_classes_weigh_more() -> None:
     assert weights.tolist() == pytest.approx([1.0, 24**0.5])
     assert build.loss(settings, LEAVES, np.array([1.0, 0.0])).class_weights.tolist() == [1.0, 1.0]
     assert build.loss(Settings(), LEAVES, np.array([0.96, 0.04])).class_weights is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "says"), [(None, False), ([64, 32, 24, 16, 16], False), ([64, 32, 24, 16, 12], True)]
+)
+def test_advice_on_attention_without_room(channels: list[int] | None, says: bool) -> None:
+    settings = Settings.from_mapping({"model": {"attention": "scse", "decoder_channels": channels}})
+    assert any("scse" in sentence for sentence in settings.advice()) is says

@@ -250,6 +250,11 @@ class Settings(_Section):
             )
         if self.model.seed_head is not None and self.loss.soft_mask == 0:
             said.append("model.seed_head is trained by the loss of soft masks only; add --set loss.soft_mask=1")
+        if self.model.attention == "scse" and min(self.model.decoder_channels or [16]) < 16:
+            said.append(
+                "model.attention scse squeezes channels 16 to 1, so decoder blocks of fewer than 16 get none of its "
+                "channel attention; give model.decoder_channels of 16 and more"
+            )
         if self.grouping.method == "seed_map" and self.model.seed_head is None:
             said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
         if self.grouping.vote and self.loss.per_class:
