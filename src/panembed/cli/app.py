@@ -10,7 +10,6 @@ import sys
 
 import typer
 
-from panembed.allocator import keep_freed_memory
 from panembed.cli import data, demo, evaluate, experiment, info, predict, train, tune
 from panembed.errors import PanembedError
 
@@ -36,7 +35,6 @@ app.command("info")(info.info)
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence, not a traceback."""
-    keep_freed_memory()
     try:
         app(standalone_mode=True)
     except PanembedError as error:

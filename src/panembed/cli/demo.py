@@ -24,6 +24,7 @@ def demo(
     from rich.console import Console
 
     from panembed import build, run
+    from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages, quality_table
     from panembed.cli.predict import predict
     from panembed.config import Settings
@@ -38,6 +39,7 @@ def demo(
     settings = Settings.load("demo", overrides=[f"training.seed={seed}"])
     dataset = sample_nuclei()
     claim_folder(output, overwrite=overwrite)
+    keep_freed_memory()
     console.print("1 of 3: training on 36 images of cell nuclei")
     with TrainingProgress(settings.training.epochs) as progress:
         run.train(settings, dataset, output / "run", overwrite=overwrite, device=device, progress=progress)

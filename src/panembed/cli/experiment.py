@@ -33,6 +33,7 @@ def experiment(
 
     Example: panembed experiment experiments/table-a.yaml --data cvppp --output runs/experiments/table-a
     """
+    from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages
     from panembed.experiments.perform import check, perform
     from panembed.experiments.plan import Experiment
@@ -59,6 +60,7 @@ def experiment(
         if seconds:
             console.print(f"about {seconds / 3600:.1f} hours of training are left, at the pace of the runs done")
         return
+    keep_freed_memory()
     failed = perform(
         asked,
         dataset,

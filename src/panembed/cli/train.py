@@ -32,6 +32,7 @@ def train(
     Example: panembed train --preset leaf --data cvppp --output runs/leaf
     """
     from panembed import build, run
+    from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages
     from panembed.config import Settings
     from panembed.errors import SettingsError
@@ -56,6 +57,7 @@ def train(
             f"classes {', '.join(c.name for c in dataset.label_set)}"
         )
         return
+    keep_freed_memory()
     with TrainingProgress(settings.training.epochs) as progress:
         rows = run.train(
             settings,

@@ -205,7 +205,7 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
     """Draw each run as a point and each variant's mean as a bar across them; published figures as hollow diamonds.
 
     Args:
-        rows: from top to bottom, below the published ones.
+        rows: from top to bottom, below the published ones; rows without runs are left out.
         published: rows that lack the figure are left out.
         column: its name.
         path: of the PNG.
@@ -214,6 +214,7 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
         OutputError: the file can't be written.
     """
     shown = _column(column)
+    rows = [row for row in rows if row.values(column)]
     known = [reference for reference in published if column in reference.values]
     labels = [reference.name for reference in known] + [row.name for row in rows]
     figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(labels)), layout="constrained")
@@ -222,13 +223,13 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
         axes.plot(reference.values[column], place, "D", color="tab:green", markerfacecolor="white")
     for place, row in enumerate(rows, len(known)):
         values = [shown.factor * value for value in row.values(column)]
-        if values:
-            axes.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.6, markersize=5)
-            axes.plot(
-                [statistics.fmean(values)] * 2, [place - 0.28, place + 0.28], "-", color="tab:orange", linewidth=2
-            )
+        mean = statistics.fmean(values)
+        axes.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.6, markersize=5)
+        axes.plot([mean, mean], [place - 0.28, place + 0.28], "-", color="tab:orange", linewidth=2)
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
-    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{shown.title}{', percent' if shown.factor == 100 else ''}")
+    axes.set(
+        ylim=(max(len(labels), 1) - 0.5, -0.5), xlabel=f"{shown.title}{', percent' if shown.factor == 100 else ''}"
+    )
     axes.set_title("a point a seed, the bar their mean" + (", hollow: published" if known else ""), fontsize=9)
     axes.grid(axis="x", alpha=0.3)
     axes.axhline(len(known) - 0.5, color="0.8", linewidth=0.8)
