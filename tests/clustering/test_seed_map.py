@@ -47,6 +47,14 @@ def test_order_of_points_does_not_matter():
     assert np.array_equal(first, second)
 
 
+def test_place_does_not_matter():
+    """Squared distances are differences of large numbers far from the origin."""
+    points, log_w, score, _ = balls(0, [800, 60, 300, 40], [3.0, 0.4, 1.5, 0.3])
+    far = points + np.float32(512)
+    near_k, far_k = (find_seeded(at, log_w, score)[0] for at in (far - np.float32(512), far))
+    np.testing.assert_allclose(far_k - 512, near_k, atol=1e-2)
+
+
 def test_weak_seeds_and_small_objects_are_none():
     points, log_w, score, _ = balls(0, [200, 15], [1.0, 0.5])
     assert len(find_seeded(points, log_w, score, min_cluster_size=20)[0]) == 1

@@ -44,14 +44,17 @@ def find_seeded(
     """
     score_n = np.where(scores >= least_score, scores, -np.inf)
     free_n = np.ones(len(points), dtype=bool)
+    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, from the centre of all points, so that cancellation stays harmless.
+    centred = points - points.mean(0) if len(points) else points
+    norm_n = np.square(centred).sum(1)
     centres, sharpness = [], []
     rejected = 0
     while len(points) and rejected < _MAX_REJECTED:
         best = int(score_n.argmax())
         if score_n[best] == -np.inf:
             break
-        squared_n = np.square(points - points[best]).sum(1)
-        inside_n = squared_n * np.exp(log_sharpness[best]) < np.log(2.0)
+        reach = np.float32(np.log(2.0) * np.exp(min(-float(log_sharpness[best]), 80.0)) - norm_n[best])
+        inside_n = norm_n - centred @ (2 * centred[best]) < reach
         inside_n[best] = True
         own_n = inside_n & free_n
         size = np.count_nonzero(own_n)
