@@ -108,6 +108,14 @@ def test_plot_shows_runs_means_and_what_was_published(tmp_path: Path, column):
     assert ((pixels == green).all(2).sum() > 10) == (column == "things.pq")
 
 
+def test_plot_leaves_out_variants_without_runs(tmp_path: Path):
+    done = row("done", "things.pq", [0.5])
+    plot_runs([done], [], "things.pq", tmp_path / "one.png")
+    plot_runs([row("to do", "things.pq", []), done], [], "things.pq", tmp_path / "two.png")
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert np.array_equal(np.asarray(one), np.asarray(two))
+
+
 def test_columns_name_what_metrics_hold():
     """Every share is in what an evaluation gives."""
     from panembed.datasets.synthetic import SyntheticDataset
