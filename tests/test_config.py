@@ -220,3 +220,9 @@ def test_rare_classes_weigh_more() -> None:
 def test_advice_on_attention_without_room(channels: list[int] | None, says: bool) -> None:
     settings = Settings.from_mapping({"model": {"attention": "scse", "decoder_channels": channels}})
     assert any("scse" in sentence for sentence in settings.advice()) is says
+
+
+@pytest.mark.parametrize(("channels", "says"), [(None, True), (8, False)])
+def test_advice_on_a_late_detail_branch_that_is_not_there(channels: int | None, says: bool) -> None:
+    data = {"model": {"detail_channels": channels}, "training": {"detail_from": 0.5}}
+    assert any("training.detail_from" in sentence for sentence in Settings.from_mapping(data).advice()) is says

@@ -115,7 +115,7 @@ class TestFile:
             (["split"], {"sed": 8}, "unknown key 'split.sed'"),
             (["variants", 2, "from"], "c", "variant b-wide: from 'c': expected a variant above it that trains"),
             (["variants", 0, "from"], "b", "variant a: from 'b': expected a variant above it"),
-            (["variants", 2, "set"], {"model.embedding_dim": 4}, "grouping settings only; model.embedding_dim needs"),
+            (["variants", 2, "set"], {"model.embedding_dim": 4}, "input.scale only; model.embedding_dim needs"),
             (["variants", 2, "set"], {}, "it changes nothing"),
             (["references"], [{"name": "x", "source": "y", "values": {"pq": 1}}], "unknown column 'pq'"),
         ],
@@ -126,6 +126,18 @@ class TestFile:
         assert sentence in str(raised.value)
         assert str(raised.value).startswith(f"{tmp_path / 'experiment.yaml'}: ")
         assert "\n" not in str(raised.value)
+
+    def test_another_size_of_native_images(self, load):
+        third = SMALL["variants"][2] | {"set": {"input.size": [64, 64]}}
+        variants = [*SMALL["variants"][:2], third]
+        _, _, wide = load(changed(["variants"], variants)).variants
+        assert wide.set_ == third["set"]
+        with pytest.raises(SettingsError, match=r"b-wide: input\.size changes nothing where input.fit is native; set"):
+            load(
+                changed(
+                    ["set"], {"input.fit": "native", "augmentation.source_scale": 1}, changed(["variants"], variants)
+                )
+            )
 
     def test_chain_of_weights(self, load):
         third = {"name": "c", "from": "b-wide", "set": {"grouping.bandwidth": 1.0}}
@@ -287,6 +299,24 @@ class TestFinished:
         for scores in before + after:
             del scores["predict_seconds"]
         assert after == before
+
+    def test_weights_on_images_of_another_size(self, copied, dataset):
+        from panembed import build
+        from panembed.evaluation import evaluate_model
+        from panembed.inference.preparation import Preparation
+
+        experiment, output, runs = copied
+        large = {"name": "large", "from": "plain", "set": {"input.size": [96, 128]}}
+        variants = [experiment.variants[0], type(experiment.variants[0]).model_validate(large)]
+        other = experiment.model_copy(update={"variants": variants, "seeds": [0]})
+        assert again(other, dataset, output) == []
+        scores = json.loads((output / "runs/large/seed-0/scores.json").read_text())
+        model = build.load(runs[0].folder, device="cpu")
+        model.preparation = Preparation((96, 128))
+        split = json.loads((runs[0].folder / "split.json").read_text())
+        assert scores["metrics"] == evaluate_model(model, dataset, split["test"]).metrics()
+        assert scores["metrics"] != json.loads((runs[0].folder / "scores.json").read_text())["metrics"]
+        assert scores["settings"]["input"]["size"] == [96, 128]
 
     def test_another_part_is_scored_without_training(self, copied, dataset):
         experiment, output, runs = copied

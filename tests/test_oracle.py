@@ -62,23 +62,39 @@ def test_each_oracle_mends_what_it_knows(classes: bool, centres: bool) -> None:
     }
 
 
-@pytest.mark.parametrize("size", [(32, 64), (96, 128)])
-def test_true_classes_are_the_truths_own_at_every_size(size: tuple[int, int]) -> None:
+STRETCHING = [
+    Preparation((32, 64)),
+    Preparation((96, 128)),
+    Preparation((64, 64), "native", scale=1.5),
+    Preparation((64, 64), "native", scale=0.97),
+]
+
+
+def size_of(preparation: Preparation, shape: tuple[int, int]) -> tuple[int, int]:
+    """Of the network's outputs for an image of this shape."""
+    height, width = preparation.stretched(*shape)
+    return height + -height % 32, width + -width % 32
+
+
+@pytest.mark.parametrize("preparation", STRETCHING)
+def test_true_classes_are_the_truths_own_at_every_size(preparation: Preparation) -> None:
     rng = np.random.default_rng(0)
+    size = size_of(preparation, (77, 77))
     truth = SyntheticDataset(1, size=77).read_truth("plant0000")
     scores, embeddings = rng.standard_normal((2, *size)).astype(np.float32), np.zeros((4, *size), np.float32)
-    maps = maps_of(scores, embeddings, truth, preparation=Preparation(size))
+    maps = maps_of(scores, embeddings, truth, preparation=preparation)
     for name in ("true_classes", "true_classes_and_centres"):
         assert maps[name].shape == (77, 77)
         assert (maps[name].semantic == truth.semantic).all()
     assert (maps["predicted"].semantic != truth.semantic).any()
 
 
-def test_the_row_as_predicted_is_what_the_model_predicts() -> None:
+@pytest.mark.parametrize("preparation", STRETCHING)
+def test_the_row_as_predicted_is_what_the_model_predicts(preparation: Preparation) -> None:
     rng = np.random.default_rng(1)
-    preparation = Preparation((64, 96))
-    scores, embeddings = (rng.standard_normal((k, 64, 96)).astype(np.float32) for k in (2, 3))
     truth = PLANTS.read_truth(PLANTS.ids[1])
+    size = size_of(preparation, truth.shape)
+    scores, embeddings = (rng.standard_normal((k, *size)).astype(np.float32) for k in (2, 3))
     grouping = Grouping(bandwidth=1.0, min_area=9)
     ours = maps_of(scores, embeddings, truth, preparation=preparation, grouping=grouping)["predicted"]
     theirs = grouping.group(scores, embeddings, (1,), preparation, truth.shape)

@@ -30,7 +30,7 @@ from panembed import build
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
 from panembed.io.atomic import write_text
 from panembed.models import shipped
-from panembed.models.pretrained import CARD, ModelConfig, read_config, save_model
+from panembed.models.pretrained import CARD, ModelConfig, input_of, read_config, save_model
 
 MAX_BYTES = 25_000_000
 """Of all files of one model: the package is downloaded by everybody."""
@@ -261,7 +261,7 @@ def card_text(
     attention = ", scSE" if model["attention"] else ""
     begin = (
         f"{model['architecture']} with encoder {model['encoder']}{attention}, embedding size {model['embedding_dim']}. "
-        f"Things: {classes['Things']}. Stuff: {classes['Stuff']}. Input: {given['fit']} {given['size']}."
+        f"Things: {classes['Things']}. Stuff: {classes['Stuff']}. Input: {input_of(given)}."
     )
     parts = [f"# {name}, a panembed model", texts[""], begin]
     parts += [f"## {heading}\n\n{text}" for heading, text in sections.items()]

@@ -59,7 +59,7 @@ def require_torch() -> None:
 
 def preparation(settings: InputSettings) -> Preparation:
     """How images become the network's input."""
-    return Preparation(size=settings.size, fit=settings.fit, normalization=settings.normalization)
+    return Preparation(settings.size, settings.fit, settings.normalization, settings.scale)
 
 
 def grouping(settings: GroupingSettings, label_set: LabelSet) -> Grouping:
@@ -327,6 +327,8 @@ def trainer(
         clip_gradient_norm=training.clip_gradient_norm,
         ema_decay=training.ema_decay,
         batch_norm_until=training.batch_norm_until,
+        late=() if net.detail is None else tuple(net.detail.parameters()),
+        late_from=training.detail_from,
         monitor=training.monitor,
         patience=training.patience,
         validate_every=training.validate_every,

@@ -23,8 +23,12 @@ class _Section(BaseModel):
 class InputSettings(_Section):
     """What the network sees; see `panembed.inference.preparation.Preparation`."""
 
-    size: tuple[int, int] = Field((256, 256), description="height and width of training crops, multiples of 32")
-    fit: Literal["resize", "native"] = Field("resize", description="stretch images to size, or keep their scale")
+    size: tuple[int, int] = Field(
+        (256, 256),
+        description="height and width that images are stretched to, multiples of 32; with fit native of training crops",
+    )
+    fit: Literal["resize", "native"] = Field("resize", description="stretch images to size, or all by the same scale")
+    scale: float = Field(1.0, gt=0, le=8, description="with fit native, images are stretched by this first")
     normalization: Literal["image", "imagenet"] = "image"
 
 
@@ -35,6 +39,9 @@ class AugmentationSettings(_Section):
     horizontal_flip: bool = True
     vertical_flip: bool = False
     scale: tuple[float, float] = Field((1.0, 1.5), description="least and greatest stretch, drawn for each axis")
+    window: tuple[int, int] | None = Field(
+        None, description="height and width of training crops, multiples of 32; by default input.size"
+    )
     color_jitter: float = Field(0.0, ge=0, lt=1, description="brightness, contrast and saturation, up to this fraction")
     copy_paste: float = Field(
         0.0, ge=0, le=100, description="objects of training images that are laid over each image, on average"
@@ -105,6 +112,9 @@ class TrainingSettings(_Section):
     ema_decay: float | None = Field(None, gt=0, lt=1, description="average of weights over steps, used to predict")
     batch_norm_until: float = Field(
         1.0, ge=0, le=1, description="share of the epochs after which batch norm keeps its statistics, as in prediction"
+    )
+    detail_from: float = Field(
+        0.0, ge=0, le=1, description="share of the epochs after which the detail branch learns; before, it adds nothing"
     )
     monitor: Literal["val_loss", "val_pq_things", "val_pq"] = Field(
         "val_loss", description="what best weights are best in"
@@ -250,6 +260,8 @@ class Settings(_Section):
             )
         if self.model.seed_head is not None and self.loss.soft_mask == 0:
             said.append("model.seed_head is trained by the loss of soft masks only; add --set loss.soft_mask=1")
+        if self.training.detail_from > 0 and self.model.detail_channels is None:
+            said.append("training.detail_from has no effect without model.detail_channels; add it, or leave both out")
         if self.model.attention == "scse" and min(self.model.decoder_channels or [16]) < 16:
             said.append(
                 "model.attention scse squeezes channels 16 to 1, so decoder blocks of fewer than 16 get none of its "

@@ -71,10 +71,7 @@ def oracle_maps(
         Maps of the truth's size by the names of `VARIANTS`.
     """
     shape = truth.shape
-    if preparation.fit == "native":
-        # Without the padding, the network's resolution is the image's.
-        scores, embeddings = preparation.restore(scores, shape), preparation.restore(embeddings, shape)
-        seeds = None if seeds is None else preparation.restore(seeds, shape)
+    scores, embeddings = preparation.cut(scores, shape), preparation.cut(embeddings, shape)
     small = scores.shape[1:]
     small_semantic, small_instance = (
         array if small == shape else resize_nearest(array.astype(np.int64), (small[0], small[1]))
@@ -86,6 +83,7 @@ def oracle_maps(
         preparation.size,
         preparation.fit,
         preparation.normalization,
+        preparation.scale,
         given=sure_scores,
         told=_sure_of(full_scores, truth.semantic),
     )

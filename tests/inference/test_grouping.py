@@ -68,6 +68,25 @@ def test_native_scale_and_padding() -> None:
     assert same_objects(found, truth)
 
 
+@pytest.mark.parametrize("scale", [0.97, 1.5, 2.0])
+def test_objects_of_stretched_images_have_the_images_size(scale: float) -> None:
+    """At 0.97 the padded map is as large as the image, and still not the image's."""
+    truth = rosette(2, size=(192, 288)).truth
+    preparation = Preparation((64, 64), "native", scale=scale)
+    height, width = preparation.stretched(192, 288)
+    below, right = -height % 32, -width % 32
+    semantic, instance = (
+        np.pad(resize_nearest(array.astype(np.int64), (height, width)), ((0, below), (0, right)), constant_values=value)
+        for array, value in ((truth.semantic, 1), (truth.instance, truth.instance.max() + 1))
+    )
+    found = Grouping(min_area=1).group(*outputs(semantic, instance), (1,), preparation, (192, 288))
+    quality = PanopticQuality(LEAVES).update(found, truth)
+    assert found.shape == (192, 288)
+    assert quality.all.pq is not None
+    assert quality.all.pq > 0.9
+    assert found.num_instances == truth.num_instances
+
+
 def test_no_thing_pixels() -> None:
     scores, embeddings = outputs(np.zeros((32, 32), int), np.zeros((32, 32), int))
     found = Grouping().group(scores, embeddings, (1,), Preparation((32, 32)), (50, 40))

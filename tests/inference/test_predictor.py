@@ -80,6 +80,9 @@ def test_the_result_has_the_images_size(model: PanopticModel) -> None:
     native = PanopticModel(BrightIsLeaf(), LEAVES, Preparation((64, 64), "native"))
     assert np.array_equal(native.segment(image).semantic, (image[..., 0] > 100).astype(np.uint8))
     assert native.backend.shapes == [(1, 3, 128, 160)]  # type: ignore[attr-defined]
+    scaled = PanopticModel(BrightIsLeaf(), LEAVES, Preparation((64, 64), "native", scale=2.0))
+    assert (scaled.segment(image).semantic == (image[..., 0] > 100)).mean() > 0.98
+    assert scaled.backend.shapes == [(1, 3, 224, 320)]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (64, 96, 4), (1, 64, 96, 3), (0, 5, 3)])

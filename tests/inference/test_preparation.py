@@ -138,6 +138,36 @@ def test_resize_is_the_inputs_size_and_restore_the_images(shape: tuple[int, int]
     assert np.allclose(restored, expected.numpy(), atol=1e-4)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 100), st.integers(1, 100), st.sampled_from([0.4, 0.97, 1.15, 2.0]))
+def test_scaled_images_are_stretched_padded_and_brought_back(height: int, width: int, scale: float) -> None:
+    preparation = Preparation((64, 64), "native", scale=scale)
+    image = picture(height, width)
+    prepared = preparation.prepare(image)
+    inner = preparation.stretched(height, width)
+    assert max(abs(inner[0] - scale * height), abs(inner[1] - scale * width)) <= (0.5 if min(inner) > 1 else 1)
+    assert prepared.shape == (3, -(-inner[0] // 32) * 32, -(-inner[1] // 32) * 32)
+    expected = preparation.normalize(resize_image(image, inner).transpose(2, 0, 1))
+    assert np.array_equal(prepared[:, : inner[0], : inner[1]], expected)
+    # What lies on the padding must not reach the image.
+    spoiled = prepared.copy()
+    spoiled[:, inner[0] :] = spoiled[:, :, inner[1] :] = np.nan
+    restored = preparation.restore(spoiled, (height, width))
+    doubles = torch.from_numpy(expected)[None].double()
+    theirs = interpolate(doubles, (height, width), mode="bilinear", align_corners=False)[0].numpy()
+    assert np.allclose(restored, theirs, atol=1e-4)
+
+
+def test_scales_that_make_no_sense() -> None:
+    with pytest.raises(
+        SettingsError, match=r"input\.scale 1\.5 has no effect with input\.fit resize.*change input\.size"
+    ):
+        Preparation((64, 64), scale=1.5)
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match=r"input\.scale: expected more than 0"):
+            Preparation((64, 64), "native", scale=scale)
+
+
 @pytest.mark.parametrize("size", [(0, 64), (64, 100), (16, 64), (-32, 64)])
 def test_sizes_that_the_network_cannot_take(size: tuple[int, int]) -> None:
     with pytest.raises(SettingsError, match=r"input\.size: expected multiples of 32"):

@@ -143,6 +143,23 @@ def test_batch_norm_keeps_its_statistics_late_in_training(tmp_path):
     assert all(p.requires_grad for p in trainer.network.parameters())
 
 
+def test_late_parameters_stay_bitwise_until_they_learn(tmp_path):
+    seen = []
+
+    def validate(net):
+        seen.append({k: v.clone() for k, v in net.named_parameters()})
+        return {"val_loss": 1.0}
+
+    trainer, _ = make(tmp_path, epochs=4, late_from=0.5, validate=validate)
+    trainer.late = (trainer.network.class_head.weight, trainer.network.class_head.bias)
+    seen.append({k: v.clone() for k, v in trainer.network.named_parameters()})
+    trainer.fit()
+    changed = [{k for k in a if not torch.equal(a[k], b[k])} for a, b in itertools.pairwise(seen)]
+    late = {"class_head.weight", "class_head.bias"}
+    assert [late & names for names in changed] == [set(), set(), late, late]
+    assert all("embedding_head.weight" in names for names in changed)
+
+
 def test_frozen_encoder_stays_bitwise(tmp_path):
     trainer, _ = make(tmp_path, freeze_encoder=True, epochs=2)
     before = {k: v.clone() for k, v in trainer.network.state_dict().items()}

@@ -74,6 +74,7 @@ AUGMENTATIONS = {
     "stretch": Augmentation(rotation=0.0, horizontal_flip=False),
     "thesis": THESIS,
     "all": Augmentation(vertical_flip=True, scale=(0.7, 1.6)),
+    "window": Augmentation(scale=(0.8, 1.3), window=(64, 32)),
 }
 
 
@@ -85,8 +86,9 @@ def test_image_and_labels_move_together(name: str, size: tuple[int, int], fit: s
     compared = 0
     for seed in range(4):
         red, label = AUGMENTATIONS[name](image, labels, np.random.default_rng(seed), preparation)
-        assert red.shape == (3, *preparation.size)
-        assert label.shape == (1, *preparation.size)
+        shape = AUGMENTATIONS[name].window or preparation.size
+        assert red.shape == (3, *shape)
+        assert label.shape == (1, *shape)
         label_hw = label[0].numpy()
         assert np.isin(label_hw, [0, *labels.unique().numpy()]).all()
         # Away from edges, where bilinear mixes nothing; beyond the window's rim there may be another block.
@@ -160,6 +162,14 @@ def test_native_keeps_the_scale(size: tuple[int, int]) -> None:
         assert np.allclose(turn.T @ turn, np.eye(2), atol=1e-2)
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.25])
+def test_the_inputs_scale_stretches_all_alike(scale: float) -> None:
+    for seed in range(4):
+        preparation = Preparation((64, 64), "native", scale=scale)
+        turn = jacobian(Augmentation(scale=(1.0, 1.0)), preparation, seed, (150, 160))
+        assert np.allclose(turn.T @ turn, np.eye(2) / scale**2, atol=1e-2)
+
+
 def test_a_stretched_window_lies_within_the_image() -> None:
     image, labels = as_tensors(blocks())
     for seed in range(10):
@@ -167,6 +177,35 @@ def test_a_stretched_window_lies_within_the_image() -> None:
         for preparation in (Preparation((96, 128)), Preparation((64, 64), "native")):
             _, label = augmentation(image, labels, np.random.default_rng(seed), preparation)
             assert (label > 0).all()
+
+
+@pytest.mark.parametrize("fit", ["resize", "native"])
+def test_a_window_keeps_the_scale_of_the_whole(fit: str) -> None:
+    windowed = Augmentation(rotation=0.0, horizontal_flip=False, scale=(0.8, 1.3), window=(64, 32))
+    whole = Augmentation(rotation=0.0, horizontal_flip=False, scale=(0.8, 1.3))
+    for seed in range(8):
+        preparation = Preparation((96, 128), fit)  # type: ignore[arg-type]
+        small = jacobian(windowed, preparation, seed, (192, 256))
+        assert np.allclose(small, jacobian(whole, preparation, seed, (192, 256)), atol=1e-3)
+
+
+def test_windows_reach_every_place() -> None:
+    image, labels = as_tensors(blocks())
+    seen = np.zeros((96, 128), dtype=int)
+    windowed = Augmentation(rotation=0.0, horizontal_flip=False, scale=(1.0, 1.0), window=(32, 32))
+    for seed in range(400):
+        changed, label = windowed(image, labels, np.random.default_rng(seed), Preparation((96, 128)))
+        assert (label > 0).all()
+        columns, rows = (changed[1:].numpy() + 0.5).astype(int)
+        seen[rows, columns] += 1
+    # The rim is within reach of one place of the window only, so it is seen less often.
+    assert (seen[8:-8, 8:-8] > 0).all()
+
+
+@pytest.mark.parametrize("window", [(0, 32), (48, 64), (-32, 32)])
+def test_windows_that_no_network_takes(window: tuple[int, int]) -> None:
+    with pytest.raises(SettingsError, match=r"augmentation\.window: expected multiples of 32, found"):
+        Augmentation(window=window)
 
 
 def test_color_jitter_leaves_labels_and_places() -> None:
@@ -282,6 +321,22 @@ def test_without_augmentation_it_is_what_prediction_sees(fit: str) -> None:
             semantic[:height, :width] = IGNORE
             assert (semantic == IGNORE).all()
         assert example.instance.shape == example.semantic.shape == expected.shape[1:]
+
+
+def test_without_augmentation_scaled_labels_lie_on_the_scaled_image() -> None:
+    preparation = Preparation((64, 96), "native", scale=1.5)
+    for index, sample in enumerate((blocks(), blocks(100, 70, "b"))):
+        example = training_set(None, preparation=preparation)[0, index]
+        expected = preparation.prepare(sample.image)
+        assert np.array_equal(example.image.numpy(), expected)
+        assert example.instance.shape == example.semantic.shape == expected.shape[1:]
+        height, width = preparation.stretched(*sample.size)
+        semantic = example.semantic.numpy()
+        assert np.array_equal(
+            semantic[:height, :width], resize_nearest(sample.truth.semantic.astype(np.int64), (height, width))
+        )
+        semantic[:height, :width] = IGNORE
+        assert (semantic == IGNORE).all()
 
 
 def test_source_scale_keeps_more_pixels() -> None:

@@ -65,6 +65,7 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
                     build.check(run.settings, dataset.label_set)
                 else:
                     build.grouping(run.settings.grouping, dataset.label_set)
+                    build.preparation(run.settings.input)
             except SettingsError as error:
                 raise SettingsError(f"variant {run.variant}: {error}") from error
         run.state(experiment.score)
@@ -192,6 +193,7 @@ def _train_and_score(
         weights = run.source
     model = build.load(weights, device=device)
     model.grouping = build.grouping(run.settings.grouping, dataset.label_set)
+    model.preparation = build.preparation(run.settings.input)
     ids = build.choose_ids(dataset, part, build.model_split(weights))
     evaluation = evaluate_model(model, dataset, ids)
     folder = run.folder / part

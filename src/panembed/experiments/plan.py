@@ -37,7 +37,8 @@ class Variant(_Part):
         name: also of its folder.
         about: one sentence for the legend.
         set_: values by keys such as model.embedding_dim.
-        from_: a variant whose weights are scored again with other grouping settings, instead of training.
+        from_: a variant whose weights are scored again with another grouping or of images of another size,
+            instead of training.
     """
 
     name: str = Field(pattern=_NAME)
@@ -171,12 +172,18 @@ class Experiment(_Part):
                 source = above.get(variant.from_)
                 if source is None or source.from_ is not None:
                     raise SettingsError(f"{where}: from {variant.from_!r}: expected a variant above it that trains")
-                other = [key for key in variant.set_ if not key.startswith("grouping.")]
+                shown = ("input.size", "input.scale")
+                other = [key for key in variant.set_ if not key.startswith("grouping.") and key not in shown]
                 if other or not variant.set_:
                     found = f"{other[0]} needs a training of its own; leave out from" if other else "it changes nothing"
-                    raise SettingsError(f"{where}: from {variant.from_}: expected grouping settings only; {found}")
+                    expected = "expected settings of grouping, input.size or input.scale only"
+                    raise SettingsError(f"{where}: from {variant.from_}: {expected}; {found}")
             above[variant.name] = variant
-            self.settings(variant, self.seeds[0])
+            settings = self.settings(variant, self.seeds[0])
+            if variant.from_ is not None and "input.size" in variant.set_ and settings.input.fit == "native":
+                raise SettingsError(
+                    f"{where}: input.size changes nothing where input.fit is native; set input.scale, or leave out from"
+                )
 
 
 @dataclass(frozen=True, slots=True)

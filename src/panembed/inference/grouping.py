@@ -104,10 +104,9 @@ class Grouping:
         Raises:
             SettingsError: method seed_map without seeds.
         """
-        if preparation.fit == "native":
-            # Padding must not make objects.
-            scores, embeddings = preparation.restore(scores, shape), preparation.restore(embeddings, shape)
-            seeds = None if seeds is None else preparation.restore(seeds, shape)
+        # Padding must not make objects.
+        scores, embeddings = preparation.cut(scores, shape), preparation.cut(embeddings, shape)
+        seeds = None if seeds is None else preparation.cut(seeds, shape)
         coarse = class_mask(scores)
         sure = confidence(scores)
         full_scores = preparation.restore(scores, shape)

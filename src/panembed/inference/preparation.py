@@ -23,9 +23,12 @@ class Preparation:
     """Size and brightness of what the network sees.
 
     Attributes:
-        size: height and width of training crops, multiples of 32; with fit "resize" also of prediction.
+        size: height and width that fit "resize" stretches images to, multiples of 32; training crops are as large,
+            unless the augmentation has a window.
         fit: "resize" stretches every image to `size`. "native" keeps the scale: training takes random crops, prediction
             the whole image, padded by reflection to multiples of 32.
+        scale: with fit "native", images are stretched by this first. A network often finds small objects best a little
+            larger than it was trained with on average.
         normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2);
             "imagenet" uses ImageNet's mean and variance.
 
@@ -37,10 +40,18 @@ class Preparation:
     size: tuple[int, int] = (256, 256)
     fit: Literal["resize", "native"] = "resize"
     normalization: Literal["image", "imagenet"] = "image"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if any(side < STRIDE or side % STRIDE for side in self.size):
             raise SettingsError(f"input.size: expected multiples of {STRIDE}, found {list(self.size)}")
+        if not 0 < self.scale < float("inf"):
+            raise SettingsError(f"input.scale: expected more than 0, found {self.scale}")
+        if self.scale != 1 and self.fit == "resize":
+            raise SettingsError(
+                f"input.scale {self.scale} has no effect with input.fit resize, which stretches every image to "
+                "input.size; change input.size, or set input.fit=native"
+            )
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Resize or pad, and normalise.
@@ -54,10 +65,21 @@ class Preparation:
         height, width = image.shape[:2]
         if self.fit == "resize":
             return self.normalize(resize_image(image, self.size).transpose(2, 0, 1))
-        array = self.normalize(image.transpose(2, 0, 1))
+        height, width = self.stretched(height, width)
+        array = self.normalize(resize_image(image, (height, width)).transpose(2, 0, 1))
         below, right = -height % STRIDE, -width % STRIDE
         mode: Literal["reflect", "edge"] = "reflect" if below < height and right < width else "edge"
         return np.pad(array, ((0, 0), (0, below), (0, right)), mode=mode)
+
+    def stretched(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image of this size is stretched to, without padding.
+
+        >>> Preparation(fit="native", scale=1.5).stretched(100, 33)
+        (150, 50)
+        """
+        if self.fit == "resize":
+            return self.size
+        return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
     def normalize(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Shift and scale the channels of a 3xHxW image of values 0..255.
@@ -76,6 +98,18 @@ class Preparation:
         array /= np.maximum(std, 1e-3)
         return array
 
+    def cut(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Network outputs without what lies on the padding; those without it as they are.
+
+        Args:
+            maps: Kxhxw float32.
+            shape: height and width of the image.
+        """
+        height, width = self.stretched(*shape)
+        if self.fit == "resize" or maps.shape[1:] == (height, width):
+            return maps
+        return maps[:, :height, :width]
+
     def restore(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Bring network outputs back to an image's own size: cut off the padding, or stretch bilinearly.
 
@@ -83,9 +117,7 @@ class Preparation:
             maps: Kxhxw float32.
             shape: height and width of the image.
         """
-        if self.fit == "native":
-            return maps[:, : shape[0], : shape[1]]
-        return resize_maps(maps, shape)
+        return resize_maps(self.cut(maps, shape), shape)
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -227,6 +227,21 @@ def _read_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ModelError(f"{path}: damaged or not readable; copy the model folder again") from error
 
 
+def input_of(settings: Mapping[str, Any]) -> str:
+    """What becomes of an image before the network sees it, in words, from the section `input` of the settings.
+
+    >>> input_of({"fit": "resize", "size": [352, 352]})
+    'images stretched to 352 x 352'
+    >>> input_of({"fit": "native", "size": [256, 256], "scale": 1.15})
+    'images at their own scale times 1.15'
+    """
+    if settings["fit"] == "resize":
+        height, width = settings["size"]
+        return f"images stretched to {height} x {width}"
+    scale = settings.get("scale", 1.0)
+    return "images at their own scale" + ("" if scale == 1 else f" times {scale:g}")
+
+
 def _card(config: ModelConfig) -> str:
     settings, model = config.settings, config.settings["model"]
     things = ", ".join(c["name"] for c in config.categories if c["isthing"])
@@ -240,7 +255,7 @@ def _card(config: ModelConfig) -> str:
 
 {model["architecture"]} with encoder {model["encoder"]}{attention}, embedding size {model["embedding_dim"]}.
 Things: {things or "none"}. Stuff: {stuff or "none"}.
-Input: {settings["input"]["fit"]} {settings["input"]["size"]}.
+Input: {input_of(settings["input"])}.
 Trained with seed {settings["training"]["seed"]} on {sizes} images; the lists are in config.json.
 
 | at the epoch kept | on validation images |

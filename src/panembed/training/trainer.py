@@ -80,6 +80,8 @@ class Trainer:
         batch_norm_until: share of the epochs after which batch norm normalises by its running statistics, as it will in
             prediction, and these stay as they are. Statistics of a batch of few images differ from them, and what the
             network learned with the ones it unlearns with the others (Wu and Johnson 2021, section 3); 1 never does.
+        late: parameters that stay as they are at first.
+        late_from: share of the epochs after which these learn, too.
         monitor: figure that decides what is best; greater is better unless it ends in "loss".
         patience: epochs without a better figure after which training stops.
         validate_every: epochs between validations; the last epoch is always validated.
@@ -105,6 +107,8 @@ class Trainer:
     clip_gradient_norm: float | None = None
     ema_decay: float | None = None
     batch_norm_until: float = 1.0
+    late: tuple[nn.Parameter, ...] = ()
+    late_from: float = 0.0
     monitor: str = "val_loss"
     patience: int | None = 20
     validate_every: int = 1
@@ -196,6 +200,9 @@ class Trainer:
             logits, embeddings, *seeds = self.model(batch.image)
         terms = self.loss(logits, embeddings, batch.semantic, batch.instance, *seeds)
         self.accelerator.backward(terms.total)
+        if self.epoch < round(self.late_from * self.epochs):
+            for parameter in self.late:
+                parameter.grad = None  # the optimizer leaves it alone, weight decay included
         if self.clip_gradient_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_gradient_norm)
         self.rate = self.optimizer.param_groups[0]["lr"]

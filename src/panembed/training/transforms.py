@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 
 from panembed.datasets.sample import Dataset, Sample
 from panembed.errors import SettingsError
-from panembed.inference.preparation import Preparation, resize_image, resize_nearest
+from panembed.inference.preparation import STRIDE, Preparation, resize_image, resize_nearest
 from panembed.labels import IGNORE
 from panembed.training.copy_paste import CopyPaste
 
@@ -50,7 +50,9 @@ class Augmentation:
         rotation: degrees; the angle is drawn from 0 to this.
         horizontal_flip: mirror left and right half of the time.
         vertical_flip: mirror top and bottom half of the time.
-        scale: least and greatest stretch, drawn for each axis; then a window of the input's size is cut out.
+        scale: least and greatest stretch, drawn for each axis; then a window is cut out.
+        window: height and width of what is cut out, multiples of 32; None takes the input's size. Objects in a smaller
+            window keep the scale that they have in the whole image, and a step costs less.
         color_jitter: brightness, contrast and saturation are each multiplied by 1 +- up to this.
         copy_paste: objects of the training images that are laid over an image on average, before all else; done by
             `TrainingSet`, which has the other images. See `panembed.training.copy_paste.CopyPaste`.
@@ -60,12 +62,15 @@ class Augmentation:
     horizontal_flip: bool = True
     vertical_flip: bool = False
     scale: tuple[float, float] = (1.0, 1.5)
+    window: tuple[int, int] | None = None
     color_jitter: float = 0.0
     copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise SettingsError(f"augmentation.scale: expected 0 < least <= greatest, found {list(self.scale)}")
+        if self.window is not None and any(side < STRIDE or side % STRIDE for side in self.window):
+            raise SettingsError(f"augmentation.window: expected multiples of {STRIDE}, found {list(self.window)}")
 
     def __call__(
         self, image: Tensor, labels: Tensor, rng: np.random.Generator, preparation: Preparation
@@ -76,16 +81,19 @@ class Augmentation:
             image: 3xHxW float32, 0..255.
             labels: LxHxW float32 of whole numbers below 2**24, 0 where nothing is labelled.
             rng: where all random numbers come from.
-            preparation: its size is the output's; with fit "native" the scale is kept.
+            preparation: its size is the one that images are stretched to; with fit "native" its scale counts instead.
 
         Returns:
-            Image 3xhxw and labels Lxhxw.
+            Image 3xhxw and labels Lxhxw, of the window's size.
         """
         height, width = image.shape[1:]
-        out_height, out_width = preparation.size
+        whole_height, whole_width = preparation.size
+        out_height, out_width = self.window or preparation.size
         native = preparation.fit == "native"
         # Pixels of the source that one pixel of the output spans, before stretching.
-        step_y, step_x = (1.0, 1.0) if native else (height / out_height, width / out_width)
+        step_y, step_x = height / whole_height, width / whole_width
+        if native:
+            step_y = step_x = 1 / preparation.scale
         stretch_y, stretch_x = rng.uniform(*self.scale, size=2)
         step_y, step_x = step_y / stretch_y, step_x / stretch_x
         # Where the window's centre lies, from the image's centre.
@@ -176,6 +184,11 @@ class TrainingSet(TorchDataset[TrainingExample]):
         if self.augmentation is None:
             array = self.preparation.prepare(image.permute(1, 2, 0).numpy())
             prepared = torch.from_numpy(array)
+            size = self.preparation.stretched(labels.shape[1], labels.shape[2])
+            if tuple(labels.shape[1:]) != size:
+                labels = torch.stack(
+                    [torch.from_numpy(resize_nearest(one.long().numpy(), size)) for one in labels]
+                ).float()
             below, right = array.shape[1] - labels.shape[1], array.shape[2] - labels.shape[2]
             # No label on the padding.
             labels = torch.nn.functional.pad(labels, (0, right, 0, below))
