@@ -431,9 +431,24 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
 
 
 @pytest.mark.slow
-def test_a_wrong_variant_is_refused_before_anything_trains(dataset, tmp_path, load):
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"set": {"model.architecture": "Unett"}}, "model: segmentation_models_pytorch can't build"),
+        (
+            {"set": {"augmentation.window": [48, 64]}},
+            r"augmentation\.window: expected multiples of 32, found \[48, 64\]",
+        ),
+        (
+            {"from": "plain", "set": {"input.size": [48, 64]}},
+            r"input\.size: expected multiples of 32, found \[48, 64\]",
+        ),
+        ({"from": "plain", "set": {"input.scale": 2}}, r"input\.scale 2\.0 has no effect with input\.fit resize"),
+    ],
+)
+def test_a_wrong_variant_is_refused_before_anything_trains(dataset, tmp_path, load, change, sentence):
     data = yaml.safe_load(SMOKE.read_text())
-    data["variants"].append({"name": "odd", "set": {"model.architecture": "Unett"}})
-    with pytest.raises(SettingsError, match="variant odd: model: segmentation_models_pytorch can't build"):
+    data["variants"].append({"name": "odd", **change})
+    with pytest.raises(SettingsError, match=f"variant odd: {sentence}"):
         again(load(data), dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import panembed
-from panembed.config import GroupingSettings, InputSettings, Settings
+from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, Settings
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from panembed.losses.panoptic import PanopticLoss
     from panembed.models.panoptic_net import PanopticNet
     from panembed.training.trainer import Progress, Trainer
+    from panembed.training.transforms import Augmentation
 
 logger = logging.getLogger("panembed")
 
@@ -60,6 +61,13 @@ def require_torch() -> None:
 def preparation(settings: InputSettings) -> Preparation:
     """How images become the network's input."""
     return Preparation(settings.size, settings.fit, settings.normalization, settings.scale)
+
+
+def augmentation(settings: AugmentationSettings) -> Augmentation:
+    """How training images are changed; `source_scale` is the training set's."""
+    from panembed.training.transforms import Augmentation
+
+    return Augmentation(**settings.model_dump(exclude={"source_scale"}))
 
 
 def grouping(settings: GroupingSettings, label_set: LabelSet) -> Grouping:
@@ -119,6 +127,7 @@ def check(settings: Settings, label_set: LabelSet) -> None:
     if settings.model.start_from is not None:
         resolve_model_folder(settings.model.start_from)
     preparation(settings.input)
+    augmentation(settings.augmentation)
     grouping(settings.grouping, label_set)
     network(settings, label_set, pretrained=False)
 
@@ -284,7 +293,7 @@ def trainer(
     from panembed.models.pretrained import ModelConfig, load_fitting_weights, save_model
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
-    from panembed.training.transforms import Augmentation, TrainingSet
+    from panembed.training.transforms import TrainingSet
 
     label_set, prepare = dataset.label_set, preparation(settings.input)
     training = settings.training
@@ -294,10 +303,13 @@ def trainer(
     if settings.model.start_from is not None:
         anew = load_fitting_weights(resolve_model_folder(settings.model.start_from), net)
         logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
-    change = settings.augmentation.model_dump()
-    source_scale = change.pop("source_scale")
     examples = TrainingSet(
-        dataset, split.train, prepare, Augmentation(**change), source_scale=source_scale, seed=training.seed
+        dataset,
+        split.train,
+        prepare,
+        augmentation(settings.augmentation),
+        source_scale=settings.augmentation.source_scale,
+        seed=training.seed,
     )
     objective = loss(settings, label_set, examples.class_shares(len(label_set)))
     config = {
