@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import fcntl
 import json
 import shutil
@@ -303,20 +304,19 @@ class TestFinished:
     def test_weights_on_images_of_another_size(self, copied, dataset):
         from panembed import build
         from panembed.evaluation import evaluate_model
-        from panembed.inference.preparation import Preparation
 
         experiment, output, runs = copied
-        large = {"name": "large", "from": "plain", "set": {"input.size": [96, 128]}}
+        large = {"name": "large", "from": "plain", "set": {"input.scale": 2}}
         variants = [experiment.variants[0], type(experiment.variants[0]).model_validate(large)]
         other = experiment.model_copy(update={"variants": variants, "seeds": [0]})
         assert again(other, dataset, output) == []
         scores = json.loads((output / "runs/large/seed-0/scores.json").read_text())
         model = build.load(runs[0].folder, device="cpu")
-        model.preparation = Preparation((96, 128))
+        model.preparation = dataclasses.replace(model.preparation, scale=2.0)
         split = json.loads((runs[0].folder / "split.json").read_text())
         assert scores["metrics"] == evaluate_model(model, dataset, split["test"]).metrics()
         assert scores["metrics"] != json.loads((runs[0].folder / "scores.json").read_text())["metrics"]
-        assert scores["settings"]["input"]["size"] == [96, 128]
+        assert scores["settings"]["input"]["scale"] == 2
 
     def test_another_part_is_scored_without_training(self, copied, dataset):
         experiment, output, runs = copied
@@ -448,6 +448,7 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
 )
 def test_a_wrong_variant_is_refused_before_anything_trains(dataset, tmp_path, load, change, sentence):
     data = yaml.safe_load(SMOKE.read_text())
+    data["set"]["input.fit"] = "resize"
     data["variants"].append({"name": "odd", **change})
     with pytest.raises(SettingsError, match=f"variant odd: {sentence}"):
         again(load(data), dataset, tmp_path / "out")
