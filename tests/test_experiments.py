@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from panembed.config import Settings
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
 from panembed.experiments.perform import perform
 from panembed.experiments.plan import Experiment
@@ -63,7 +64,11 @@ class TestFile:
         runs = experiment.runs(tmp_path)
         assert [str(run) for run in runs] == [f"{v}, seed {s}" for s in (0, 1) for v in ("a", "b", "b-wide")]
         assert [run.settings.training.seed for run in runs] == [0, 0, 0, 1, 1, 1]
-        assert [run.settings.model.embedding_dim for run in runs[:3]] == [16, 8, 8]
+        assert [run.settings.model.embedding_dim for run in runs[:3]] == [
+            Settings.load("leaf").model.embedding_dim,
+            8,
+            8,
+        ]
         assert runs[5].settings.grouping.bandwidth == 2.0
         assert runs[5].source == runs[4].folder == tmp_path / "runs/b/seed-1"
         assert {run.state("test") for run in runs} == {"to do"}

@@ -42,6 +42,9 @@ class AugmentationSettings(_Section):
     window: tuple[int, int] | None = Field(
         None, description="height and width of training crops, multiples of 32; by default input.size"
     )
+    around_objects: float = Field(
+        0.0, ge=0, le=1, description="share of the windows that are placed about the objects instead of anywhere"
+    )
     color_jitter: float = Field(0.0, ge=0, lt=1, description="brightness, contrast and saturation, up to this fraction")
     copy_paste: float = Field(
         0.0, ge=0, le=100, description="objects of training images that are laid over each image, on average"
@@ -136,8 +139,10 @@ class ClassGroupingSettings(_Section):
     min_confidence: float | None = Field(None, ge=0, lt=1)
     second_look: float | None = Field(None, gt=0)
     least_seed: float | None = Field(None, ge=0, lt=1)
+    own_share: float | None = Field(None, ge=0, lt=1)
     max_distance: float | None = Field(None, gt=0)
     one_piece: bool | None = None
+    clear_border: bool | None = None
 
 
 class GroupingSettings(_Section):
@@ -150,8 +155,10 @@ class GroupingSettings(_Section):
     min_confidence: float = Field(0.0, ge=0, lt=1)
     second_look: float | None = Field(None, gt=0)
     least_seed: float = Field(0.5, ge=0, lt=1)
+    own_share: float = Field(0.7, ge=0, lt=1, description="of what a centre reaches, with seed_map")
     max_distance: float | None = Field(None, gt=0)
     one_piece: bool = Field(False, description="of each object only its largest connected piece stays")
+    clear_border: bool = Field(False, description="objects that touch the image's border become void")
     by_class: dict[str, ClassGroupingSettings] = Field(
         default_factory=dict, description="other values for single thing classes, by their names"
     )

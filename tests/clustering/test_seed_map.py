@@ -69,6 +69,15 @@ def test_a_rim_is_no_object():
     assert len(find_seeded(points, log_w, score)[0]) == 1
 
 
+def test_how_much_must_be_its_own():
+    """The second centre reaches 30 points of its own and 30 of the first: half."""
+    places = np.repeat([0.0, 1.0, 2.0], [60, 30, 30])
+    points = np.stack([places, np.linspace(0, 0.01, 120)], axis=1).astype(np.float32)
+    log_w = np.full(120, np.log(np.log(2) / 1.1**2), np.float32)  # reaches 1.1 far
+    score = np.where(places == 0, 0.9, np.where(places == 2, 0.8, 0.1)).astype(np.float32)
+    assert [len(find_seeded(points, log_w, score, own_share=share)[0]) for share in (0.45, 0.55)] == [2, 1]
+
+
 @pytest.mark.parametrize(("lone", "found"), [(400, 1), (600, 0)])
 def test_gives_up_after_many_seeds_that_are_none(lone, found):
     """A network that has learned nothing would have one in every pixel, and the search would take for ever."""

@@ -260,3 +260,21 @@ def test_one_piece_makes_what_is_apart_void() -> None:
         )
         assert same_objects(found, expected)
         assert found.num_instances == 3
+
+
+@pytest.mark.parametrize("method", ["mean_shift", "components"])
+def test_clear_border_leaves_what_is_seen_whole(method: str) -> None:
+    semantic, instance = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.int32)
+    for number, (row, column) in enumerate(((0, 4), (4, 30), (40, 20), (20, 52), (52, 40), (30, 0)), 1):
+        semantic[row : row + 12, column : column + 12] = 1
+        instance[row : row + 12, column : column + 12] = number
+    scores, embeddings = outputs(semantic, instance)
+    cut = np.isin(instance, [1, 4, 5, 6])
+    for clear in (False, True):
+        rules = Grouping(method=method, min_area=5, clear_border=clear)  # type: ignore[arg-type]
+        found = rules.group(scores, embeddings, (1,), Preparation((64, 64)), (64, 64))
+        expected = PanopticMap(
+            np.where(cut & clear, IGNORE, semantic).astype(np.uint8), np.where(cut & clear, 0, instance)
+        )
+        assert same_objects(found, expected)
+        assert found.num_instances == (2 if clear else 6)

@@ -202,6 +202,56 @@ def test_windows_reach_every_place() -> None:
     assert (seen[8:-8, 8:-8] > 0).all()
 
 
+def corners(augmentation: Augmentation, preparation: Preparation, box: tuple[slice, slice], seed: int) -> np.ndarray:
+    """Least and greatest column and row of the source that a window of a 96 x 128 image with objects in a box shows."""
+    image, labels = as_tensors(blocks())
+    instance = torch.zeros_like(labels)
+    instance[0][box] = 1.0
+    changed, _ = augmentation(image, torch.cat([labels, instance]), np.random.default_rng(seed), preparation)
+    seen = changed[1:, changed[0] > 0].numpy()
+    return np.stack([seen.min(1), seen.max(1)])
+
+
+@pytest.mark.parametrize("fit", ["resize", "native"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_window_about_few_objects_holds_them_whole(fit: str, seed: int) -> None:
+    around = Augmentation(rotation=0.0, vertical_flip=True, scale=(1.0, 1.0), window=(64, 64), around_objects=1.0)
+    box = slice(10, 60), slice(50, 110)
+    first, last = corners(around, Preparation((96, 128), fit), box, seed)  # type: ignore[arg-type]
+    assert (first <= [51, 11]).all()
+    assert (last >= [108, 58]).all()
+    assert np.allclose(last - first, 63, atol=1.01)
+
+
+@pytest.mark.parametrize("fit", ["resize", "native"])
+def test_a_window_about_many_objects_lies_among_them_and_reaches_all(fit: str) -> None:
+    around = Augmentation(rotation=0.0, scale=(1.0, 1.0), window=(32, 32), around_objects=1.0)
+    box = slice(20, 90), slice(4, 70)
+    ends = np.stack([corners(around, Preparation((96, 128), fit), box, seed) for seed in range(60)])  # type: ignore[arg-type]
+    assert (ends[:, 0] >= [3, 19]).all()
+    assert (ends[:, 1] <= [70, 90]).all()
+    assert (ends[:, 0].min(0) < [9, 26]).all()
+    assert (ends[:, 1].max(0) > [63, 83]).all()
+
+
+def test_windows_about_objects_are_as_many_as_asked_for() -> None:
+    box = slice(0, 8), slice(0, 8)
+    around = Augmentation(rotation=0.0, scale=(1.0, 1.0), window=(32, 32), around_objects=0.5)
+    hits = [corners(around, Preparation((96, 128)), box, seed)[0].max() <= 1 for seed in range(100)]
+    assert 35 <= sum(hits) <= 65
+    never = Augmentation(rotation=0.0, scale=(1.0, 1.0), window=(32, 32))
+    assert sum(corners(never, Preparation((96, 128)), box, seed)[0].max() <= 1 for seed in range(100)) < 5
+
+
+def test_without_objects_a_window_lies_anywhere_in_the_image() -> None:
+    around = Augmentation(rotation=0.0, scale=(1.0, 1.0), window=(32, 32), around_objects=1.0)
+    ends = [corners(around, Preparation((96, 128)), (slice(0), slice(0)), seed) for seed in range(40)]
+    assert np.stack(ends)[:, 0].max() > 50
+    assert np.stack(ends)[:, 1].max() <= 127
+    with pytest.raises(SettingsError, match=r"around_objects: expected a share of 0 to 1, found 2\.0"):
+        Augmentation(around_objects=2.0)
+
+
 @pytest.mark.parametrize("window", [(0, 32), (48, 64), (-32, 32)])
 def test_windows_that_no_network_takes(window: tuple[int, int]) -> None:
     with pytest.raises(SettingsError, match=r"augmentation\.window: expected multiples of 32, found"):
@@ -267,7 +317,8 @@ def test_labels_of_an_example(fit: str) -> None:
         pairs = np.unique(np.stack([instance, semantic]).reshape(2, -1)[:, instance.ravel() > 0], axis=1)
         assert [(1, 1), (2, 1), (3, 2), (4, 2)][: pairs.shape[1]] == list(zip(*pairs.tolist())) or pairs.shape[1] < 4
         assert len(np.unique(pairs[0])) == pairs.shape[1]
-        assert abs(float(example.image.mean())) < 1e-3
+        # What is a part of the image may be somewhat brighter or darker than the whole.
+        assert abs(float(example.image.mean())) < (1e-3 if fit == "resize" else 0.1)
 
 
 @pytest.mark.parametrize("fit", ["resize", "native"])
@@ -302,6 +353,24 @@ def test_a_crowd_has_a_class_but_is_no_object() -> None:
     for number, (category, instance) in enumerate([(1, 1), (1, 70), (2, 1), (2, 5)], start=1):
         same = (truth.semantic == category) & (truth.instance == instance)
         assert np.array_equal(example.instance.numpy() == number, same)
+
+
+@pytest.mark.parametrize(("fit", "window"), [("native", None), ("native", (32, 32)), ("resize", (32, 64))])
+def test_a_window_is_as_bright_as_prediction_sees_it(fit: str, window: tuple[int, int] | None) -> None:
+    # Red is the column, green the row, so both differ between a window and the whole.
+    ys, xs = np.mgrid[:96, :128]
+    image = np.stack([xs, ys, ys + xs], axis=2).astype(np.uint8)
+    sample = Sample(image, PanopticMap(np.ones((96, 128), int), np.ones((96, 128), int)), "a")
+    size = (96, 128) if fit == "resize" else (64, 64)
+    preparation = Preparation(size, fit)  # type: ignore[arg-type]
+    still = Augmentation(rotation=0.0, horizontal_flip=False, scale=(1.0, 1.0), window=window)
+    shown = TrainingSet(Fixed(sample), ("a",), preparation, still)[3, 0].image.numpy()
+    whole = preparation.prepare(image)
+    # The same step of brightness from pixel to pixel, and values that the whole has, too.
+    assert np.allclose(np.diff(shown[0], axis=1), whole[0, 0, 1] - whole[0, 0, 0], atol=1e-4)
+    assert np.allclose(np.diff(shown[1], axis=0), whole[1, 1, 0] - whole[1, 0, 0], atol=1e-4)
+    assert shown.min() >= whole.min() - 1e-4
+    assert shown.max() <= whole.max() + 1e-4
 
 
 @pytest.mark.parametrize("fit", ["resize", "native"])

@@ -58,3 +58,24 @@ def largest_parts(mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray
             image[box][(parts > 0) & (parts != largest)] = 0
     kept: NDArray[np.int32] = image[mask] - 1
     return kept
+
+
+def clear_border(mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Take out clusters that have a pixel in the image's outermost rows or columns, by scikit-image.
+
+    Args:
+        mask: HxW booleans with N true pixels.
+        labels: cluster 0..K-1 of each, in row-major order, or -1 for none.
+
+    Returns:
+        N int32: the same, but -1 for all pixels of such clusters.
+
+    >>> clear_border(np.ones((3, 3), dtype=bool), np.array([0, 0, 0, 0, 1, 2, 0, 0, 0], dtype=np.int32)).tolist()
+    [-1, -1, -1, -1, 1, -1, -1, -1, -1]
+    """
+    from skimage import segmentation  # slow to import, and rarely needed
+
+    image = np.zeros(mask.shape, dtype=np.int32)
+    image[mask] = labels + 1
+    kept: NDArray[np.int32] = segmentation.clear_border(image)[mask] - 1
+    return kept

@@ -15,15 +15,18 @@ Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 1 << 20
 
-_OWN_SHARE = 0.7
-"""Of what a centre reaches, what must not be in objects found before: else it is on their rim. Half leaves pieces."""
-
 _MAX_REJECTED = 500
 """Seeds that turn out to be none, after which no more are tried: an untrained network would have one in every pixel."""
 
 
 def find_seeded(
-    points: Floats, log_sharpness: Floats, scores: Floats, *, least_score: float = 0.5, min_cluster_size: int = 20
+    points: Floats,
+    log_sharpness: Floats,
+    scores: Floats,
+    *,
+    least_score: float = 0.5,
+    min_cluster_size: int = 20,
+    own_share: float = 0.7,
 ) -> tuple[Floats, Floats]:
     """Find centres and their sharpness w: a point belongs to a centre to the degree exp(-w * squared distance).
 
@@ -32,7 +35,9 @@ def find_seeded(
         log_sharpness: N, log of w at each point.
         scores: N, how good a centre each point is, 0 to 1.
         least_score: points below this are no centres.
-        min_cluster_size: an object with fewer points of its own is none. They must be 70 % of what the centre reaches.
+        min_cluster_size: an object with fewer points of its own is none.
+        own_share: of what a centre reaches, more than this must not be in objects found before: else it is a piece of
+            their rim.
 
     Returns:
         KxE float32 means of the objects' points, and K float32 sharpness, best score first.
@@ -58,7 +63,7 @@ def find_seeded(
         inside_n[best] = True
         own_n = inside_n & free_n
         size = np.count_nonzero(own_n)
-        if size >= min_cluster_size and size > _OWN_SHARE * np.count_nonzero(inside_n):
+        if size >= min_cluster_size and size > own_share * np.count_nonzero(inside_n):
             centres.append(points[own_n].mean(0))
             sharpness.append(np.exp(log_sharpness[own_n].mean()))
         else:

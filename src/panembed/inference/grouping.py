@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.clustering.components import connected_components, largest_parts
+from panembed.clustering.components import clear_border, connected_components, largest_parts
 from panembed.clustering.hdbscan import find_centres
 from panembed.clustering.mean_shift import assign, find_modes
 from panembed.clustering.second_look import look_again
@@ -41,6 +41,8 @@ class Grouping:
         second_look: look again for objects whose modes are at least this far from others, less than `bandwidth`, and
             whose pixels make a patch of their own (`panembed.clustering.second_look`); None doesn't.
         least_seed: score from which on a pixel may be a centre, with seed_map.
+        own_share: of the pixels that a centre reaches, more than this share must not be in objects found before it;
+            else it is a piece of their rim. With seed_map.
         max_distance: pixels farther than this from every mode, in embedding units, become void; None keeps all.
         one_piece: pixels apart from the largest connected piece of their object become void. For objects that nothing
             hides in part, such as nuclei.
@@ -57,8 +59,10 @@ class Grouping:
     min_confidence: float = 0.0
     second_look: float | None = None
     least_seed: float = 0.5
+    own_share: float = 0.7
     max_distance: float | None = None
     one_piece: bool = False
+    clear_border: bool = False
     by_class: Mapping[int, Grouping] = field(default_factory=dict)
     vote: bool = False
 
@@ -128,6 +132,8 @@ class Grouping:
                 labels = rule.members(full_embeddings, mask, modes, sharpness)
                 if rule.one_piece:
                     labels = largest_parts(mask, labels)
+            if rule.clear_border:
+                labels = clear_border(mask, labels)
             if self.vote:
                 semantic[mask] = majority(semantic[mask], labels)
             clusters |= {index: labels[semantic[mask] == index] for index in classes}
@@ -151,7 +157,14 @@ class Grouping:
         among = self._confident(inside, sure)
         points, seed_points = np.ascontiguousarray(embeddings[:, among].T), seeds[:, among]
         scores = 1 / (1 + np.exp(-seed_points[1]))
-        return find_seeded(points, seed_points[0], scores, least_score=self.least_seed, min_cluster_size=self.min_area)
+        return find_seeded(
+            points,
+            seed_points[0],
+            scores,
+            least_score=self.least_seed,
+            min_cluster_size=self.min_area,
+            own_share=self.own_share,
+        )
 
     def modes(
         self, embeddings: NDArray[np.float32], inside: NDArray[np.bool_], sure: NDArray[np.float32]

@@ -53,6 +53,10 @@ class Augmentation:
         scale: least and greatest stretch, drawn for each axis; then a window is cut out.
         window: height and width of what is cut out, multiples of 32; None takes the input's size. Objects in a smaller
             window keep the scale that they have in the whole image, and a step costs less.
+        around_objects: share of the windows that are placed about the image's objects instead of anywhere in it: where
+            the box around all objects is smaller than the window, the window holds it whole, else it lies within the
+            box, both before the rotation. Where objects fill a part of the image only, as a plant in a tray does, most
+            of a window is spent on them then, and a smaller one does.
         color_jitter: brightness, contrast and saturation are each multiplied by 1 +- up to this.
         copy_paste: objects of the training images that are laid over an image on average, before all else; done by
             `TrainingSet`, which has the other images. See `panembed.training.copy_paste.CopyPaste`.
@@ -63,12 +67,15 @@ class Augmentation:
     vertical_flip: bool = False
     scale: tuple[float, float] = (1.0, 1.5)
     window: tuple[int, int] | None = None
+    around_objects: float = 0.0
     color_jitter: float = 0.0
     copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise SettingsError(f"augmentation.scale: expected 0 < least <= greatest, found {list(self.scale)}")
+        if not 0 <= self.around_objects <= 1:
+            raise SettingsError(f"augmentation.around_objects: expected a share of 0 to 1, found {self.around_objects}")
         if self.window is not None and any(side < STRIDE or side % STRIDE for side in self.window):
             raise SettingsError(f"augmentation.window: expected multiples of {STRIDE}, found {list(self.window)}")
 
@@ -79,7 +86,8 @@ class Augmentation:
 
         Args:
             image: 3xHxW float32, 0..255.
-            labels: LxHxW float32 of whole numbers below 2**24, 0 where nothing is labelled.
+            labels: LxHxW float32 of whole numbers below 2**24, 0 where nothing is labelled; the last are
+                instances.
             rng: where all random numbers come from.
             preparation: its size is the one that images are stretched to; with fit "native" its scale counts instead.
 
@@ -108,7 +116,12 @@ class Augmentation:
         window = np.diag([flip_x * step_x * out_width / 2, flip_y * step_y * out_height / 2])
         rotation = np.array([[cos, -sin], [sin, cos]])
         offset = np.array([shift_x, shift_y])
-        matrix = np.column_stack([rotation @ window, offset if native else rotation @ offset])
+        if not native:
+            offset = rotation @ offset
+        if self.around_objects and rng.random() < self.around_objects:
+            reach = np.array([step_x * out_width / 2, step_y * out_height / 2])
+            offset = _about_objects(labels[-1], reach, rng, otherwise=offset)
+        matrix = np.column_stack([rotation @ window, offset])
         matrix /= np.array([[width / 2], [height / 2]])
         theta = torch.from_numpy(matrix.astype(np.float32))[None]
         grid = affine_grid(theta, [1, 1, out_height, out_width], align_corners=False)
@@ -120,6 +133,21 @@ class Augmentation:
             image = F.adjust_brightness(image / 255, brightness)
             image = F.adjust_saturation(F.adjust_contrast(image, contrast), saturation) * 255
         return image, labels
+
+
+def _about_objects(
+    instance: Tensor, reach: NDArray[np.float64], rng: np.random.Generator, otherwise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Centre, x and y from the image's centre, of a window that reaches so far; `otherwise` without objects."""
+    inside = instance > 0
+    if not inside.any():
+        return otherwise
+    centre = []
+    for axis, far in ((0, reach[0]), (1, reach[1])):
+        occupied = np.flatnonzero(inside.any(axis).numpy())
+        first, last = occupied[0] - inside.shape[1 - axis] / 2, occupied[-1] + 1 - inside.shape[1 - axis] / 2
+        centre.append(rng.uniform(*sorted((first + far, last - far))))
+    return np.array(centre)
 
 
 class TrainingSet(TorchDataset[TrainingExample]):
@@ -196,7 +224,10 @@ class TrainingSet(TorchDataset[TrainingExample]):
             rng = np.random.default_rng([self.seed, epoch, index])
             pasted, labels = (image.float(), labels) if self._paste is None else self._paste(index, rng)
             changed, labels = self.augmentation(pasted, labels, rng, self.preparation)
-            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy()))
+            # Prediction sees whole images: what is a part of one by intent is as bright as it will be there.
+            is_part = self.preparation.fit == "native" or self.augmentation.window is not None
+            whole = pasted.numpy() if is_part else None
+            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy(), whole))
         # Labels are kept plus one, so that what lies outside the image, 0, has none.
         semantic, instance = labels[0].long() - 1, labels[1].int()
         return TrainingExample(prepared, torch.where(semantic < 0, IGNORE, semantic), instance)
