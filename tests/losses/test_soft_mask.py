@@ -30,7 +30,8 @@ def plain(embeddings, instance, seeds, semantic, things, delta_var, overlap):
                 if seeds is not None:
                     logs = [seeds[b, 0, y, x] for y, x in own]
                     w = math.exp(np.mean(logs))
-                    spread.append(10 * np.var(logs))
+                    # Neven's sigma is a tenth of the log: w = exp(10 * sigma), and 10 times its variance joins.
+                    spread.append(10 * np.var(np.array(logs) / 10))
                 phi = {p: math.exp(-w * np.sum((embeddings[b, :, p[0], p[1]] - mean) ** 2)) for p in pixels}
                 for p in own:
                     target[p], inside[p] = phi[p], True

@@ -21,8 +21,12 @@ from panembed.labels import IGNORE
 
 Overlap = Literal["dice", "lovasz"]
 
-_SMOOTHNESS = 10.0
-"""Weight of bandwidths that differ within an object, as in Neven et al. (2019)."""
+_SMOOTHNESS = 0.1
+"""Weight of the variance of the log of the sharpness within an object.
+
+That of Neven et al. (2019) is 10, but of the network's output, which their code multiplies by 10 to be the log: 0.1 of
+its variance. A hundred times as much makes all objects as sharp as one another.
+"""
 
 _MAX_LOG_SHARPNESS = 6.0
 """Bandwidths below 0.035 embedding units say nothing more, and let the exponential overflow."""
@@ -48,7 +52,7 @@ def soft_mask_loss(
 
     The loss is the mean over objects of 1 minus the overlap of phi_k and the object. Pixels of no object take no part:
     the class mask tells them apart. With `seeds` w_k is the mean over the object of the pixels' own
-    exp(seeds[:, 0]), and two terms join: 10 times the variance of seeds[:, 0] within each object, and the squared
+    exp(seeds[:, 0]), and two terms join: a tenth of the variance of seeds[:, 0] within each object, and the squared
     difference of sigmoid(seeds[:, 1]) and phi of the pixel's own object, 0 outside objects, of which the means inside
     and outside weigh alike. Without, w_k is such that phi is 0.9 at delta_var.
 
