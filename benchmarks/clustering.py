@@ -64,6 +64,11 @@ def _real(section: Section, model_folder: Path, data: Path) -> None:
     model, dataset = build.load(model_folder), open_dataset(data)
     ids = build.choose_ids(dataset, "test", build.model_split(model_folder))
     grouping = model.grouping
+    if grouping.method != "mean_shift":
+        section.text += (
+            f" The real embeddings are left out: the model given groups by {grouping.method}, not by mean shift."
+        )
+        return
     # The second number is the image's area in that of 256 x 256.
     methods: dict[str, Callable[[Points, float], NDArray[np.int32]]] = {
         "panembed": lambda x, area: mean_shift(
@@ -82,7 +87,7 @@ def _real(section: Section, model_folder: Path, data: Path) -> None:
         times, scores = dict.fromkeys(methods, 0.0), {name: Evaluation(dataset.label_set) for name in methods}
         for id in chosen:
             sample = dataset.load(id)
-            output, embeddings = (a[0] for a in model.backend(model.preparation.prepare(sample.image)[None]))
+            output, embeddings, *_ = (a[0] for a in model.backend(model.preparation.prepare(sample.image)[None]))
             shape = sample.truth.shape if native else (256, 256)
             semantic = class_mask(resize_maps(output, shape))
             points = np.ascontiguousarray(resize_maps(embeddings, shape)[:, semantic == 1].T)

@@ -50,7 +50,9 @@ def run() -> Section:
 _COMMON = [
     "input.fit=native",
     "input.size=[256,256]",
+    "input.normalization=image",
     "augmentation.window=null",
+    "augmentation.around_objects=0",
     "augmentation.scale=[1.0,1.5]",
     "augmentation.copy_paste=0",
     "model.decoder_channels=null",

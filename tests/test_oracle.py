@@ -197,6 +197,16 @@ def test_farthest_distance_holds_for_centres_too() -> None:
         assert np.count_nonzero(far[name].semantic == IGNORE) == 1
 
 
+def test_what_grouping_leaves_out_is_left_out_of_all_four() -> None:
+    semantic, instance = np.zeros((32, 32), int), np.zeros((32, 32), int)
+    for number, place in enumerate(((slice(0, 8), slice(4, 12)), (slice(14, 26), slice(10, 20))), 1):
+        semantic[place], instance[place] = 1, number
+    truth = PanopticMap(semantic, instance)
+    for clear, found in ((False, 2), (True, 1)):
+        maps = maps_of(*outputs(truth), truth, grouping=Grouping(min_area=2, clear_border=clear))
+        assert {name: panoptic.num_instances for name, panoptic in maps.items()} == dict.fromkeys(VARIANTS, found)
+
+
 class Counting:
     """A network that knows the truth by the picture, and counts its runs."""
 

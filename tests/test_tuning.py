@@ -110,7 +110,8 @@ def test_of_equal_values_the_nearest_wins() -> None:
 
 
 def test_seeds_never_climb_wider_than_the_bandwidth() -> None:
-    present = {"seed_bandwidth": 0.6, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0, "least_seed": 0.5}
+    present = {"seed_bandwidth": 0.6, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
+    present |= {"least_seed": 0.5, "own_share": 0.7}
     tried = grid_search(lambda values: 0.0, present, ladders(present))
     assert len(tried) > 1000
     for trial in tried:
@@ -120,29 +121,32 @@ def test_seeds_never_climb_wider_than_the_bandwidth() -> None:
 
 @settings(deadline=None)
 @given(
-    st.none() | st.floats(0.01, 2), st.floats(0.1, 5), st.integers(1, 1000), st.floats(0, 0.99), st.floats(0, 0.99)
+    st.none() | st.floats(0.01, 2), st.floats(0.1, 5), st.integers(1, 1000), st.floats(0, 0.99), st.floats(0, 0.99),
+    st.floats(0, 0.99),
 )  # fmt: skip
-def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area, confidence, least) -> None:
+def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area, confidence, least, own) -> None:
     present = {
         "seed_bandwidth": None if seed is None else min(seed, bandwidth),
         "bandwidth": bandwidth,
         "min_area": area,
         "min_confidence": confidence,
         "least_seed": least,
+        "own_share": own,
     }
     steps = ladders(present)
     assert tuple(steps) == TUNED
-    assert steps["least_seed"] == (least,)
-    steps |= {"least_seed": ladders(present, "seed_map")["least_seed"]}
+    assert (steps["least_seed"], steps["own_share"]) == ((least,), (own,))
+    steps |= {name: ladders(present, "seed_map")[name] for name in ("least_seed", "own_share")}
     for name, ladder in steps.items():
         numbers = [value for value in ladder if value is not None]
         assert ladder.count(present[name]) == 1
         assert numbers == sorted(set(numbers))
-        assert all(number > 0 or name in ("min_confidence", "least_seed") for number in numbers)
+        assert all(number > 0 or name in ("min_confidence", "least_seed", "own_share") for number in numbers)
     assert all(isinstance(value, int) and value >= 1 for value in steps["min_area"])
     assert max(steps["min_confidence"]) < 1
     # A trial of what a method doesn't heed would be the same trial again.
-    for method, heeded in (("seed_map", {"min_area", "min_confidence", "least_seed"}), ("components", {"min_area"})):
+    of_seeds = {"min_area", "min_confidence", "least_seed", "own_share"}
+    for method, heeded in (("seed_map", of_seeds), ("components", {"min_area"})):
         fewer = ladders(present, method)
         assert all(fewer[name] == (steps[name] if name in heeded else (present[name],)) for name in TUNED)
 

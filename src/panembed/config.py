@@ -158,7 +158,7 @@ class GroupingSettings(_Section):
     own_share: float = Field(0.7, ge=0, lt=1, description="of what a centre reaches, with seed_map")
     max_distance: float | None = Field(None, gt=0)
     one_piece: bool = Field(False, description="of each object only its largest connected piece stays")
-    clear_border: bool = Field(False, description="objects that touch the image's border become void")
+    clear_border: bool = Field(False, description="parts of objects that touch the image's border become void")
     by_class: dict[str, ClassGroupingSettings] = Field(
         default_factory=dict, description="other values for single thing classes, by their names"
     )
@@ -276,6 +276,11 @@ class Settings(_Section):
             )
         if self.grouping.method == "seed_map" and self.model.seed_head is None:
             said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
+        if self.augmentation.around_objects > 0 and self.input.normalization == "image":
+            said.append(
+                "augmentation.around_objects shows windows of little else than objects, and input.normalization image "
+                "makes each as bright as a whole image is in prediction; add --set input.normalization=imagenet"
+            )
         if self.grouping.vote and self.loss.per_class:
             said.append(
                 "grouping.vote clusters all things together, but loss.per_class lets objects of different classes lie "

@@ -232,13 +232,12 @@ def _assign_to(
         nobodys |= (truth.semantic == index) & np.isin(truth.instance, _crowds(truth, index))
     clusters = {}
     for index, centres_ke in centres.items():
-        mask = semantic == index
+        rule, mask = grouping.by_class.get(index, grouping), semantic == index
         labels = np.full(np.count_nonzero(mask), -1, dtype=np.int32)
         if len(centres_ke) and len(labels):
             labels, squared = assign(np.ascontiguousarray(embeddings[:, mask].T), centres_ke)
-            farthest = grouping.by_class.get(index, grouping).max_distance
-            if farthest is not None:
-                labels[squared > farthest**2] = -1
+            if rule.max_distance is not None:
+                labels[squared > rule.max_distance**2] = -1
             labels[nobodys[mask]] = -1
-        clusters[index] = labels
+        clusters[index] = rule.tidied(mask, labels)
     return fuse(semantic, clusters)

@@ -32,13 +32,13 @@ Values = dict[str, float | int | None]
 Figures = dict[str, float | None]
 """Scores by name: fractions, and leaves for `abs_dic`."""
 
-TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence", "least_seed")
+TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence", "least_seed", "own_share")
 """The settings that are tried, in this order."""
 
 HEEDED: dict[Method, tuple[str, ...]] = {
     "mean_shift": ("seed_bandwidth", "bandwidth", "min_area", "min_confidence"),
     "hdbscan": ("min_area", "min_confidence"),
-    "seed_map": ("min_area", "min_confidence", "least_seed"),
+    "seed_map": ("min_area", "min_confidence", "least_seed", "own_share"),
     "components": ("min_area",),
 }
 """Those of them that a method heeds."""
@@ -53,6 +53,7 @@ _BANDWIDTH_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 _SEED_FACTORS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
 _AREA_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _LEAST_SEEDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_OWN_SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 _CONFIDENCES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -79,7 +80,8 @@ def ladders(
     Bandwidths and areas are multiples of the present ones; None as the seed bandwidth is the bandwidth itself. What has
     no effect with the grouping method keeps its present value.
 
-    >>> present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0, "least_seed": 0.5}
+    >>> present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
+    >>> present |= {"least_seed": 0.5, "own_share": 0.7}
     >>> ladders(present)["min_area"]
     (5, 10, 20, 40, 80, 160)
     """
@@ -97,6 +99,7 @@ def ladders(
         "min_area": tuple(sorted({max(1, round(area * f)) for f in _AREA_FACTORS} | {int(area)})),
         "min_confidence": tuple(with_present("min_confidence", _CONFIDENCES)),
         "least_seed": tuple(with_present("least_seed", _LEAST_SEEDS)),
+        "own_share": tuple(with_present("own_share", _OWN_SHARES)),
     }
     heeded = HEEDED[method]
     return {name: steps if name in heeded else (current[name],) for name, steps in every.items()}

@@ -262,16 +262,18 @@ def test_one_piece_makes_what_is_apart_void() -> None:
         assert found.num_instances == 3
 
 
-@pytest.mark.parametrize("method", ["mean_shift", "components"])
-def test_clear_border_leaves_what_is_seen_whole(method: str) -> None:
+def test_clear_border_leaves_what_is_seen_whole() -> None:
     semantic, instance = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.int32)
     for number, (row, column) in enumerate(((0, 4), (4, 30), (40, 20), (20, 52), (52, 40), (30, 0)), 1):
         semantic[row : row + 12, column : column + 12] = 1
         instance[row : row + 12, column : column + 12] = number
+    # The third has a second part at the border, which alone goes.
+    semantic[60:, :4], instance[60:, :4] = 1, 3
     scores, embeddings = outputs(semantic, instance)
     cut = np.isin(instance, [1, 4, 5, 6])
+    cut[60:, :4] = True
     for clear in (False, True):
-        rules = Grouping(method=method, min_area=5, clear_border=clear)  # type: ignore[arg-type]
+        rules = Grouping(min_area=5, clear_border=clear)
         found = rules.group(scores, embeddings, (1,), Preparation((64, 64)), (64, 64))
         expected = PanopticMap(
             np.where(cut & clear, IGNORE, semantic).astype(np.uint8), np.where(cut & clear, 0, instance)

@@ -106,17 +106,6 @@ def test_imagenet_is_torchvisions() -> None:
     assert np.allclose(prepared, expected.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", ["image", "imagenet"])
-def test_a_part_is_normalised_as_the_whole(normalization: str) -> None:
-    whole = picture(64, 96).transpose(2, 0, 1)
-    whole = (whole * np.linspace(0.2, 1, 96)).astype(np.uint8)  # parts differ from the whole
-    before = whole.copy()
-    preparation = Preparation((64, 96), normalization=normalization)  # type: ignore[arg-type]
-    part = preparation.normalize(whole[:, 10:40, :30], whole)
-    assert np.allclose(part, preparation.normalize(whole)[:, 10:40, :30], atol=1e-5)
-    assert np.array_equal(whole, before)
-
-
 def test_normalize_leaves_its_input_alone() -> None:
     array = np.random.default_rng(0).uniform(0, 255, (3, 32, 32)).astype(np.float32)
     before = array.copy()

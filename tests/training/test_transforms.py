@@ -234,6 +234,14 @@ def test_a_window_about_many_objects_lies_among_them_and_reaches_all(fit: str) -
     assert (ends[:, 1].max(0) > [63, 83]).all()
 
 
+def test_a_window_about_objects_at_the_edge_stays_in_the_image() -> None:
+    around = Augmentation(rotation=0.0, scale=(1.0, 1.0), window=(64, 64), around_objects=1.0)
+    for seed in range(20):
+        first, last = corners(around, Preparation((96, 128)), (slice(0, 6), slice(120, 128)), seed)
+        assert np.allclose(first, [64, 0], atol=1.01)
+        assert np.allclose(last, [127, 63], atol=1.01)
+
+
 def test_windows_about_objects_are_as_many_as_asked_for() -> None:
     box = slice(0, 8), slice(0, 8)
     around = Augmentation(rotation=0.0, scale=(1.0, 1.0), window=(32, 32), around_objects=0.5)
@@ -317,8 +325,7 @@ def test_labels_of_an_example(fit: str) -> None:
         pairs = np.unique(np.stack([instance, semantic]).reshape(2, -1)[:, instance.ravel() > 0], axis=1)
         assert [(1, 1), (2, 1), (3, 2), (4, 2)][: pairs.shape[1]] == list(zip(*pairs.tolist())) or pairs.shape[1] < 4
         assert len(np.unique(pairs[0])) == pairs.shape[1]
-        # What is a part of the image may be somewhat brighter or darker than the whole.
-        assert abs(float(example.image.mean())) < (1e-3 if fit == "resize" else 0.1)
+        assert abs(float(example.image.mean())) < 1e-3
 
 
 @pytest.mark.parametrize("fit", ["resize", "native"])
@@ -353,24 +360,6 @@ def test_a_crowd_has_a_class_but_is_no_object() -> None:
     for number, (category, instance) in enumerate([(1, 1), (1, 70), (2, 1), (2, 5)], start=1):
         same = (truth.semantic == category) & (truth.instance == instance)
         assert np.array_equal(example.instance.numpy() == number, same)
-
-
-@pytest.mark.parametrize(("fit", "window"), [("native", None), ("native", (32, 32)), ("resize", (32, 64))])
-def test_a_window_is_as_bright_as_prediction_sees_it(fit: str, window: tuple[int, int] | None) -> None:
-    # Red is the column, green the row, so both differ between a window and the whole.
-    ys, xs = np.mgrid[:96, :128]
-    image = np.stack([xs, ys, ys + xs], axis=2).astype(np.uint8)
-    sample = Sample(image, PanopticMap(np.ones((96, 128), int), np.ones((96, 128), int)), "a")
-    size = (96, 128) if fit == "resize" else (64, 64)
-    preparation = Preparation(size, fit)  # type: ignore[arg-type]
-    still = Augmentation(rotation=0.0, horizontal_flip=False, scale=(1.0, 1.0), window=window)
-    shown = TrainingSet(Fixed(sample), ("a",), preparation, still)[3, 0].image.numpy()
-    whole = preparation.prepare(image)
-    # The same step of brightness from pixel to pixel, and values that the whole has, too.
-    assert np.allclose(np.diff(shown[0], axis=1), whole[0, 0, 1] - whole[0, 0, 0], atol=1e-4)
-    assert np.allclose(np.diff(shown[1], axis=0), whole[1, 1, 0] - whole[1, 0, 0], atol=1e-4)
-    assert shown.min() >= whole.min() - 1e-4
-    assert shown.max() <= whole.max() + 1e-4
 
 
 @pytest.mark.parametrize("fit", ["resize", "native"])

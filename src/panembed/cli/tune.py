@@ -30,9 +30,9 @@ def tune(
 ) -> None:
     """Find better grouping settings for a trained model on its validation images, and store them in the model.
 
-    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence (with method seed_map least_seed instead of
-    the bandwidths), from the model's own on, and changes what gains more than 0.1 point. Writes all trials to tune.csv;
-    the former settings stay in the model's config.json.
+    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence (with method seed_map least_seed and
+    own_share instead of the bandwidths), from the model's own on, and changes what gains more than 0.1 point. Writes
+    all trials to tune.csv; the former settings stay in the model's config.json.
 
     Example: panembed tune --model runs/leaf --data cvppp
     """

@@ -61,14 +61,17 @@ def largest_parts(mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray
 
 
 def clear_border(mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Take out clusters that have a pixel in the image's outermost rows or columns, by scikit-image.
+    """Take out connected parts of clusters that reach the image's outermost rows or columns, by scikit-image.
+
+    Pixels touch by side or corner. Of a cluster in several parts the others stay, so a speck at the border, or a
+    neighbour that was taken for a part of it, doesn't take a whole object along.
 
     Args:
         mask: HxW booleans with N true pixels.
         labels: cluster 0..K-1 of each, in row-major order, or -1 for none.
 
     Returns:
-        N int32: the same, but -1 for all pixels of such clusters.
+        N int32: the same, but -1 for pixels of such parts.
 
     >>> clear_border(np.ones((3, 3), dtype=bool), np.array([0, 0, 0, 0, 1, 2, 0, 0, 0], dtype=np.int32)).tolist()
     [-1, -1, -1, -1, 1, -1, -1, -1, -1]

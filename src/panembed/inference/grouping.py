@@ -32,8 +32,9 @@ class Grouping:
     Attributes:
         method: mean_shift; hdbscan, which needs no bandwidth, but a larger `min_area`, and scikit-learn, and many times
             as long; components, the connected components of the class mask, which leaves embeddings aside and of all
-            else heeds only `min_area` (smaller ones become void), `by_class` and `vote`; or seed_map, for networks
-            with a seed head (Neven et al. 2019), where bandwidths are learned and the bandwidths here have no effect.
+            else heeds only `min_area` (smaller ones become void), `clear_border`, `by_class` and `vote`; or seed_map,
+            for networks with a seed head (Neven et al. 2019), where bandwidths are learned and the bandwidths here have
+            no effect.
         bandwidth: of mean shift, in embedding units; the thesis takes delta_dist.
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
@@ -46,6 +47,8 @@ class Grouping:
         max_distance: pixels farther than this from every mode, in embedding units, become void; None keeps all.
         one_piece: pixels apart from the largest connected piece of their object become void. For objects that nothing
             hides in part, such as nuclei.
+        clear_border: connected parts of objects that touch the image's border become void, for counting and measuring
+            what is seen whole.
         by_class: thing classes, by index, that are grouped by other rules than these.
         vote: cluster the pixels of all thing classes together, then give each object the class that most of its pixels
             have; so an object is whole where the class mask wavers. For embeddings trained with
@@ -76,6 +79,8 @@ class Grouping:
                 f"grouping.seed_bandwidth: expected more than 0 and at most bandwidth {self.bandwidth}, "
                 f"found {self.seed_bandwidth}"
             )
+        if not 0 <= self.own_share < 1:
+            raise SettingsError(f"grouping.own_share: expected a share of 0 to below 1, found {self.own_share}")
         if self.second_look is not None and not 0 < self.second_look < self.bandwidth:
             raise SettingsError(
                 f"grouping.second_look: expected more than 0 and less than bandwidth {self.bandwidth}, "
@@ -130,10 +135,7 @@ class Grouping:
                 if full_embeddings is None:
                     full_embeddings = preparation.restore(embeddings, shape)
                 labels = rule.members(full_embeddings, mask, modes, sharpness)
-                if rule.one_piece:
-                    labels = largest_parts(mask, labels)
-            if rule.clear_border:
-                labels = clear_border(mask, labels)
+            labels = rule.tidied(mask, labels)
             if self.vote:
                 semantic[mask] = majority(semantic[mask], labels)
             clusters |= {index: labels[semantic[mask] == index] for index in classes}
@@ -225,6 +227,20 @@ class Grouping:
         if self.max_distance is not None:
             labels[squared > self.max_distance**2] = -1
         return labels
+
+    def tidied(self, mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Leave out what `one_piece` and `clear_border` ask to.
+
+        Args:
+            mask: HxW with N true pixels.
+            labels: cluster of each, in row-major order, or -1 for none.
+
+        Returns:
+            N int32, with more of -1.
+        """
+        if self.one_piece and self.method != "components":
+            labels = largest_parts(mask, labels)
+        return clear_border(mask, labels) if self.clear_border else labels
 
     def _parts(self, thing_ids: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Grouping]]:
         """Classes that are clustered together, and by which rules."""

@@ -29,8 +29,8 @@ class Preparation:
             the whole image, padded by reflection to multiples of 32.
         scale: with fit "native", images are stretched by this first. A network often finds small objects best a little
             larger than it was trained with on average.
-        normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2), and
-            windows of an image are changed as the whole of it; "imagenet" uses ImageNet's mean and variance.
+        normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2);
+            "imagenet" uses ImageNet's mean and variance.
 
     >>> prepared = Preparation((64, 64), "native").prepare(np.zeros((50, 70, 3), dtype=np.uint8))
     >>> prepared.shape
@@ -81,18 +81,10 @@ class Preparation:
             return self.size
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
-    def normalize(
-        self,
-        image: NDArray[np.uint8] | NDArray[np.float32],
-        whole: NDArray[np.uint8] | NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
+    def normalize(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Shift and scale the channels of a 3xHxW image of values 0..255.
 
         A channel without contrast becomes 0.
-
-        Args:
-            image: what is changed.
-            whole: the image that `image` is a window of, 3xHxW; its mean and variance count. None: `image` is whole.
         """
         # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
         array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
@@ -100,13 +92,9 @@ class Preparation:
             array -= _IMAGENET_MEAN
             array /= _IMAGENET_STD
             return array
-        source = array if whole is None else np.divide(whole, np.float32(255), dtype=np.float32, order="C")
         # A float32 sum over a large image is off by far more than a grey value of a dim channel.
-        mean = source.mean((1, 2), keepdims=True, dtype=np.float64)
-        array -= mean
-        if source is not array:
-            source -= mean
-        std = np.sqrt(np.einsum("chw,chw->c", source, source, dtype=np.float64) / source[0].size)[:, None, None]
+        array -= array.mean((1, 2), keepdims=True, dtype=np.float64)
+        std = np.sqrt(np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size)[:, None, None]
         array /= np.maximum(std, 1e-3)
         return array
 

@@ -51,8 +51,8 @@ def soft_mask_loss(
         \phi_k(x_i) = \exp(-w_k \|x_i - \mu_k\|^2)
 
     The loss is the mean over objects of 1 minus the overlap of phi_k and the object. Pixels of no object take no part:
-    the class mask tells them apart. With `seeds` w_k is the mean over the object of the pixels' own
-    exp(seeds[:, 0]), and two terms join: a tenth of the variance of seeds[:, 0] within each object, and the squared
+    the class mask tells them apart. With `seeds` w_k is exp of the mean of seeds[:, 0] over the
+    object, and two terms join: a tenth of the variance of seeds[:, 0] within each object, and the squared
     difference of sigmoid(seeds[:, 1]) and phi of the pixel's own object, 0 outside objects, of which the means inside
     and outside weigh alike. Without, w_k is such that phi is 0.9 at delta_var.
 

@@ -138,15 +138,20 @@ class Augmentation:
 def _about_objects(
     instance: Tensor, reach: NDArray[np.float64], rng: np.random.Generator, otherwise: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Centre, x and y from the image's centre, of a window that reaches so far; `otherwise` without objects."""
+    """Centre, x and y from the image's centre, of a window that reaches so far, within the image as far as it fits.
+
+    Without objects it is `otherwise`.
+    """
     inside = instance > 0
     if not inside.any():
         return otherwise
     centre = []
     for axis, far in ((0, reach[0]), (1, reach[1])):
+        half = inside.shape[1 - axis] / 2
         occupied = np.flatnonzero(inside.any(axis).numpy())
-        first, last = occupied[0] - inside.shape[1 - axis] / 2, occupied[-1] + 1 - inside.shape[1 - axis] / 2
-        centre.append(rng.uniform(*sorted((first + far, last - far))))
+        ends = sorted((occupied[0] - half + far, occupied[-1] + 1 - half - far))
+        room = max(0.0, half - far)
+        centre.append(rng.uniform(*np.clip(ends, -room, room)))
     return np.array(centre)
 
 
@@ -224,10 +229,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
             rng = np.random.default_rng([self.seed, epoch, index])
             pasted, labels = (image.float(), labels) if self._paste is None else self._paste(index, rng)
             changed, labels = self.augmentation(pasted, labels, rng, self.preparation)
-            # Prediction sees whole images: what is a part of one by intent is as bright as it will be there.
-            is_part = self.preparation.fit == "native" or self.augmentation.window is not None
-            whole = pasted.numpy() if is_part else None
-            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy(), whole))
+            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy()))
         # Labels are kept plus one, so that what lies outside the image, 0, has none.
         semantic, instance = labels[0].long() - 1, labels[1].int()
         return TrainingExample(prepared, torch.where(semantic < 0, IGNORE, semantic), instance)
