@@ -276,11 +276,6 @@ class Settings(_Section):
             )
         if self.grouping.method == "seed_map" and self.model.seed_head is None:
             said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
-        if self.augmentation.around_objects > 0 and self.input.normalization == "image":
-            said.append(
-                "augmentation.around_objects shows windows of little else than objects, and input.normalization image "
-                "makes each as bright as a whole image is in prediction; add --set input.normalization=imagenet"
-            )
         if self.grouping.vote and self.loss.per_class:
             said.append(
                 "grouping.vote clusters all things together, but loss.per_class lets objects of different classes lie "

@@ -81,10 +81,16 @@ class Preparation:
             return self.size
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
-    def normalize(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    def normalize(
+        self, image: NDArray[np.uint8] | NDArray[np.float32], whole: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Shift and scale the channels of a 3xHxW image of values 0..255.
 
         A channel without contrast becomes 0.
+
+        Args:
+            image: what to normalise.
+            whole: 3xhxw, the image that it was cut out of, whose mean and variance count then.
         """
         # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
         array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
@@ -93,8 +99,12 @@ class Preparation:
             array /= _IMAGENET_STD
             return array
         # A float32 sum over a large image is off by far more than a grey value of a dim channel.
-        array -= array.mean((1, 2), keepdims=True, dtype=np.float64)
-        std = np.sqrt(np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size)[:, None, None]
+        if whole is None:
+            array -= array.mean((1, 2), keepdims=True, dtype=np.float64)
+            std = np.sqrt(np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size)[:, None, None]
+        else:
+            array -= whole.mean((1, 2), keepdims=True, dtype=np.float64) / 255
+            std = whole.std((1, 2), keepdims=True, dtype=np.float64) / 255
         array /= np.maximum(std, 1e-3)
         return array
 
