@@ -44,7 +44,9 @@ def plain(embeddings, instance, seeds, semantic, things, delta_var, overlap):
                 total += np.mean(losses) + (np.mean(spread) if spread else 0)
         if scores is not None:
             outside = ~np.isin(semantic[b], [*things, 255])
-            total += (np.mean(own_errors) if own_errors else 0) + (np.mean(scores[outside] ** 2) if outside.any() else 0)
+            total += (np.mean(own_errors) if own_errors else 0) + (
+                np.mean(scores[outside] ** 2) if outside.any() else 0
+            )
     return total / batch
 
 
