@@ -16,7 +16,7 @@ def plain(embeddings, instance, seeds, semantic, things, delta_var, overlap):
     batch, _, height, width = embeddings.shape
     total = 0.0
     for b in range(batch):
-        scores, own_errors = None if seeds is None else 1 / (1 + np.exp(-seeds[b, 1])), []
+        target, inside = np.zeros((height, width)), np.zeros((height, width), bool)
         for c in things:
             ids = [k for k in np.unique(instance[b]) if k > 0 and ((instance[b] == k) & (semantic[b] == c)).any()]
             pixels = [
@@ -33,8 +33,8 @@ def plain(embeddings, instance, seeds, semantic, things, delta_var, overlap):
                     # Neven's sigma is a tenth of the log: w = exp(10 * sigma), and 10 times its variance joins.
                     spread.append(10 * np.var(np.array(logs) / 10))
                 phi = {p: math.exp(-w * np.sum((embeddings[b, :, p[0], p[1]] - mean) ** 2)) for p in pixels}
-                if scores is not None:
-                    own_errors.append(np.mean([(scores[p] - phi[p]) ** 2 for p in own]))
+                for p in own:
+                    target[p], inside[p] = phi[p], True
                 if overlap == "dice":
                     square = sum(v * v for v in phi.values())
                     losses.append(1 - 2 * sum(phi[p] for p in own) / (square + len(own)))
@@ -42,11 +42,12 @@ def plain(embeddings, instance, seeds, semantic, things, delta_var, overlap):
                     losses.append(plain_lovasz([2 * phi[p] - 1 for p in pixels], [p in own for p in pixels]))
             if ids:
                 total += np.mean(losses) + (np.mean(spread) if spread else 0)
-        if scores is not None:
+        if seeds is not None:
+            score = 1 / (1 + np.exp(-seeds[b, 1]))
             outside = ~np.isin(semantic[b], [*things, 255])
-            total += (np.mean(own_errors) if own_errors else 0) + (
-                np.mean(scores[outside] ** 2) if outside.any() else 0
-            )
+            for part in (inside, outside):
+                if part.any():
+                    total += np.mean((score - target)[part] ** 2)
     return total / batch
 
 

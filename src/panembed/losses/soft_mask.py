@@ -53,9 +53,8 @@ def soft_mask_loss(
     The loss is the mean over objects of 1 minus the overlap of phi_k and the object. Pixels of no object take no part:
     the class mask tells them apart. With `seeds` w_k is exp of the mean of seeds[:, 0] over the
     object, and two terms join: a tenth of the variance of seeds[:, 0] within each object, and the squared
-    difference of sigmoid(seeds[:, 1]) and phi of the pixel's own object, 0 outside objects: its mean over each object's
-    pixels, of these the mean over the objects of all classes, so that a small one's centre counts as much, plus its
-    mean outside. Without, w_k is such that phi is 0.9 at delta_var.
+    difference of sigmoid(seeds[:, 1]) and phi of the pixel's own object, 0 outside objects, of which the means inside
+    and outside weigh alike. Without, w_k is such that phi is 0.9 at delta_var.
 
     The result is the mean over images of the sum over classes; images without objects count as 0, but their seeds are
     still held to 0.
@@ -105,8 +104,7 @@ def soft_mask_loss(
             target[inside], in_object[inside] = own_n, True
         if seeds is not None:
             outside = instance[index] == 0 if classes is None else _stuff(classes, thing_ids)
-            weight = _object_weights(instance[index], classes, in_object)
-            total = total + _seed_loss(seeds[index, 1].float(), target, weight, outside)
+            total = total + _seed_loss(seeds[index, 1].float(), target, in_object, outside)
     return total / max(1, len(embeddings))
 
 
@@ -169,21 +167,11 @@ def _stuff(semantic: Tensor, thing_ids: Sequence[int] | None) -> Tensor:
     return stuff
 
 
-def _object_weights(instance: Tensor, semantic: Tensor | None, in_object: Tensor) -> Tensor:
-    """HxW, 0 outside objects; within them pixels weigh such that each object weighs alike, and all together 1."""
-    key_n = instance[in_object].long()
-    if semantic is not None:
-        key_n = key_n * (IGNORE + 1) + semantic[in_object].long()
-    _, group_n, count_k = torch.unique(key_n, return_inverse=True, return_counts=True)
-    weight = torch.zeros_like(in_object, dtype=torch.float32)
-    weight[in_object] = 1 / (count_k[group_n] * max(1, len(count_k)))
-    return weight
-
-
-def _seed_loss(score: Tensor, target: Tensor, weight: Tensor, outside: Tensor) -> Tensor:
-    """Squared error of the scores, weighted inside objects, plus its mean outside."""
+def _seed_loss(score: Tensor, target: Tensor, in_object: Tensor, outside: Tensor) -> Tensor:
+    """Squared error of the scores inside and outside objects, each its own mean, so that few objects weigh as much."""
     squared = (torch.sigmoid(score) - target).square()
-    total = (squared * weight).sum()
-    if outside.any():
-        total = total + squared[outside].mean()
+    total = score.new_zeros(())
+    for part in (in_object, outside):
+        if part.any():
+            total = total + squared[part].mean()
     return total
