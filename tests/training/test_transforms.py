@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from panembed.datasets.sample import Sample
@@ -267,21 +266,16 @@ def test_windows_that_no_network_takes(window: tuple[int, int]) -> None:
         Augmentation(window=window)
 
 
-def test_color_jitter_multiplies_brightness_contrast_and_saturation() -> None:
-    image, _ = as_tensors(blocks())
+def test_color_jitter_leaves_labels_and_places() -> None:
+    image, labels = as_tensors(blocks())
     jitter = Augmentation(color_jitter=0.3)
-    changed = jitter.recolour(image, np.random.default_rng(3))
-    brightness, contrast, saturation = np.random.default_rng(3).uniform(0.7, 1.3, size=3)
-    picture = Image.fromarray(image.permute(1, 2, 0).round().to(torch.uint8).numpy())
-    # Pillow as the oracle: whole numbers after every step.
-    for change, factor in ((ImageEnhance.Brightness, brightness), (ImageEnhance.Contrast, contrast)):
-        picture = change(picture).enhance(factor)
-    picture = ImageEnhance.Color(picture).enhance(saturation)
-    assert np.abs(changed.permute(1, 2, 0).numpy() - np.asarray(picture)).max() < 4
+    plain, where = THESIS(image, labels, np.random.default_rng(3), Preparation((64, 64)))
+    changed, there = jitter(image, labels, np.random.default_rng(3), Preparation((64, 64)))
+    assert torch.equal(where, there)
+    assert not torch.allclose(plain, changed, atol=1)
     assert changed.min() >= 0
     assert changed.max() <= 255
-    assert not torch.allclose(changed, jitter.recolour(image, np.random.default_rng(4)), atol=1)
-    assert torch.equal(THESIS.recolour(image, np.random.default_rng(3)), image)
+    assert not torch.equal(changed, jitter(image, labels, np.random.default_rng(4), Preparation((64, 64)))[0])
 
 
 def test_a_training_window_is_as_bright_as_in_prediction() -> None:

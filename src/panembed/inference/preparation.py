@@ -11,6 +11,9 @@ from PIL import Image
 
 from panembed.errors import SettingsError
 
+Statistics = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Mean and standard deviation of each channel of an image of values 0 to 1, 3x1x1 each."""
+
 STRIDE = 32
 """Height and width of the network's input are multiples of this."""
 
@@ -81,8 +84,12 @@ class Preparation:
             return self.size
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
+    def statistics(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> Statistics:
+        """What `normalize` subtracts from the channels of a 3xHxW image of values 0..255, and divides them by."""
+        return self._statistics(_unit(image))
+
     def normalize(
-        self, image: NDArray[np.uint8] | NDArray[np.float32], whole: NDArray[np.float32] | None = None
+        self, image: NDArray[np.uint8] | NDArray[np.float32], statistics: Statistics | None = None
     ) -> NDArray[np.float32]:
         """Shift and scale the channels of a 3xHxW image of values 0..255.
 
@@ -90,23 +97,25 @@ class Preparation:
 
         Args:
             image: what to normalise.
-            whole: 3xhxw, the image that it was cut out of, whose mean and variance count then.
+            statistics: of the image that it was cut out of; its own, if None.
+
+        Returns:
+            3xHxW float32.
         """
-        # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
-        array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
-        if self.normalization == "imagenet":
-            array -= _IMAGENET_MEAN
-            array /= _IMAGENET_STD
-            return array
-        # A float32 sum over a large image is off by far more than a grey value of a dim channel.
-        if whole is None:
-            array -= array.mean((1, 2), keepdims=True, dtype=np.float64)
-            std = np.sqrt(np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size)[:, None, None]
-        else:
-            array -= whole.mean((1, 2), keepdims=True, dtype=np.float64) / 255
-            std = whole.std((1, 2), keepdims=True, dtype=np.float64) / 255
-        array /= np.maximum(std, 1e-3)
+        array = _unit(image)
+        mean, std = self._statistics(array) if statistics is None else statistics
+        array -= mean
+        array /= std
         return array
+
+    def _statistics(self, array: NDArray[np.float32]) -> Statistics:
+        if self.normalization == "imagenet":
+            return _IMAGENET_MEAN, _IMAGENET_STD
+        # A float32 sum over a large image is off by far more than a grey value of a dim channel.
+        mean = array.mean((1, 2), dtype=np.float64)
+        square = np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size
+        std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+        return mean[:, None, None], std[:, None, None]
 
     def cut(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Network outputs without what lies on the padding; those without it as they are.
@@ -128,6 +137,13 @@ class Preparation:
             shape: height and width of the image.
         """
         return resize_maps(self.cut(maps, shape), shape)
+
+
+def _unit(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values 0..255 as 0..1."""
+    # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
+    array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
+    return array
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
