@@ -106,6 +106,17 @@ def test_imagenet_is_torchvisions() -> None:
     assert np.allclose(prepared, expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("normalization", ["image", "imagenet"])
+def test_a_part_with_the_wholes_statistics_is_a_part_of_the_whole(normalization: str) -> None:
+    preparation = Preparation(normalization=normalization)  # type: ignore[arg-type]
+    whole = picture(64, 96).transpose(2, 0, 1) // 3
+    part = np.s_[:, 5:30, 40:90]
+    alone = preparation.normalize(whole[part], preparation.statistics(whole))
+    assert np.allclose(alone, preparation.normalize(whole)[part], atol=1e-6)
+    if normalization == "image":
+        assert not np.allclose(alone, preparation.normalize(whole[part]), atol=1e-2)
+
+
 def test_normalize_leaves_its_input_alone() -> None:
     array = np.random.default_rng(0).uniform(0, 255, (3, 32, 32)).astype(np.float32)
     before = array.copy()

@@ -238,20 +238,6 @@ def test_memory_layout_does_not_matter():
         assert not wide.grad[:, :3].any()
 
 
-@pytest.mark.parametrize("least_id", [0, 1])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_backward_again_and_again_adds_the_same_gradient(least_id, layout):
-    torch.manual_seed(0)
-    embeddings = torch.randn(2, 4, 8, 8).contiguous(memory_format=layout).requires_grad_()
-    loss = discriminative_loss(embeddings, torch.randint(least_id, 4, (2, 8, 8)))
-    (once,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
-    once = once.clone()
-    for times in range(1, 5):
-        loss.backward(retain_graph=True)
-        assert embeddings.grad is not None
-        assert torch.allclose(embeddings.grad, times * once)
-
-
 def test_under_autocast_the_loss_stays_float32():
     embeddings, instance, _ = random_case(4, dims=16, size=32)
     embeddings = embeddings.float()

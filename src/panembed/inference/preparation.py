@@ -30,10 +30,9 @@ class Preparation:
             unless the augmentation has a window.
         fit: "resize" stretches every image to `size`. "native" keeps the scale: training takes random crops, prediction
             the whole image, padded by reflection to multiples of 32.
-        scale: with fit "native", images are stretched by this first. A network often finds small objects best a little
-            larger than it was trained with on average.
-        normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2);
-            "imagenet" uses ImageNet's mean and variance.
+        scale: with fit "native", images are stretched by this first, in training and in prediction.
+        normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2), and
+            a training window those of its image; "imagenet" uses ImageNet's mean and variance.
 
     >>> prepared = Preparation((64, 64), "native").prepare(np.zeros((50, 70, 3), dtype=np.uint8))
     >>> prepared.shape
@@ -86,14 +85,14 @@ class Preparation:
 
     def statistics(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> Statistics:
         """What `normalize` subtracts from the channels of a 3xHxW image of values 0..255, and divides them by."""
-        return self._statistics(_unit(image))
+        return (_IMAGENET_MEAN, _IMAGENET_STD) if self.normalization == "imagenet" else _statistics(_unit(image))
 
     def normalize(
         self, image: NDArray[np.uint8] | NDArray[np.float32], statistics: Statistics | None = None
     ) -> NDArray[np.float32]:
         """Shift and scale the channels of a 3xHxW image of values 0..255.
 
-        A channel without contrast becomes 0.
+        A channel without contrast becomes 0 with normalization "image".
 
         Args:
             image: what to normalise.
@@ -103,19 +102,11 @@ class Preparation:
             3xHxW float32.
         """
         array = _unit(image)
-        mean, std = self._statistics(array) if statistics is None else statistics
-        array -= mean
-        array /= std
+        if statistics is None:
+            statistics = self.statistics(image) if self.normalization == "imagenet" else _statistics(array)
+        array -= statistics[0]
+        array /= statistics[1]
         return array
-
-    def _statistics(self, array: NDArray[np.float32]) -> Statistics:
-        if self.normalization == "imagenet":
-            return _IMAGENET_MEAN, _IMAGENET_STD
-        # A float32 sum over a large image is off by far more than a grey value of a dim channel.
-        mean = array.mean((1, 2), dtype=np.float64)
-        square = np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size
-        std = np.sqrt(np.maximum(square - mean**2, 1e-6))
-        return mean[:, None, None], std[:, None, None]
 
     def cut(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Network outputs without what lies on the padding; those without it as they are.
@@ -144,6 +135,15 @@ def _unit(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]
     # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
     array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
     return array
+
+
+def _statistics(array: NDArray[np.float32]) -> Statistics:
+    """Mean and standard deviation of each channel; of one without contrast a thousandth."""
+    # A float32 sum over a large image is off by far more than a grey value of a dim channel.
+    mean = array.mean((1, 2), dtype=np.float64)
+    square = np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size
+    std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+    return mean[:, None, None], std[:, None, None]
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -266,7 +266,6 @@ class _DiscriminativeLoss(torch.autograd.Function):
             ctx.save_for_backward(gradient_ne, *(() if pixel is None else (pixel,)))
             ctx.shape = embeddings.shape
             ctx.dtype = embeddings.dtype
-            ctx.is_leaf = embeddings.is_leaf
             return loss
 
     @staticmethod
@@ -276,9 +275,8 @@ class _DiscriminativeLoss(torch.autograd.Function):
         if not ctx.saved_tensors:
             return grad_output.new_zeros(()).expand(ctx.shape), *(None,) * 10
         gradient_ne, *rest = ctx.saved_tensors
-        # Most often the loss is summed as it is, and its gradient needs no scaling. A leaf would keep it as its .grad
-        # and add to it in place, so it gets a copy.
-        is_one = not ctx.is_leaf and grad_output.device.type == "cpu" and grad_output.item() == 1.0
+        # Most often the loss is summed as it is, and its gradient needs no scaling.
+        is_one = grad_output.device.type == "cpu" and grad_output.item() == 1.0
         gradient_pe = gradient_ne if is_one else gradient_ne * grad_output
         if rest:
             gradient_pe = gradient_ne.new_zeros(batch * height * width, num_dims).index_copy_(0, rest[0], gradient_pe)

@@ -43,8 +43,8 @@ class TrainingExample:
 class Augmentation:
     """Rotation, flips, anisotropic stretch and crop (Zachow 2022, section 4.1.2), and colour jitter.
 
-    All geometry is one affine map and one interpolation: bilinear for the image, nearest for labels. What falls
-    outside the image is filled by reflection and has no label.
+    Colours change first, on the whole image. All geometry is one affine map and one interpolation: bilinear for the
+    image, nearest for labels. What falls outside the image is filled by reflection and has no label.
 
     Attributes:
         rotation: degrees; the angle is drawn from 0 to this.
@@ -79,10 +79,20 @@ class Augmentation:
         if self.window is not None and any(side < STRIDE or side % STRIDE for side in self.window):
             raise SettingsError(f"augmentation.window: expected multiples of {STRIDE}, found {list(self.window)}")
 
+    def recolour(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Change brightness, contrast and saturation of a whole 3xHxW float32 image, 0..255."""
+        if not self.color_jitter:
+            return image
+        low, high = 1 - self.color_jitter, 1 + self.color_jitter
+        brightness, contrast, saturation = rng.uniform(low, high, size=3)
+        image = F.adjust_brightness(image / 255, brightness)
+        changed: Tensor = F.adjust_saturation(F.adjust_contrast(image, contrast), saturation) * 255
+        return changed
+
     def __call__(
         self, image: Tensor, labels: Tensor, rng: np.random.Generator, preparation: Preparation
     ) -> tuple[Tensor, Tensor]:
-        """Change an image and its labels alike.
+        """Turn, mirror, stretch and cut an image and its labels alike.
 
         Args:
             image: 3xHxW float32, 0..255.
@@ -127,11 +137,6 @@ class Augmentation:
         grid = affine_grid(theta, [1, 1, out_height, out_width], align_corners=False)
         image = grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
         labels = grid_sample(labels[None], grid, mode="nearest", padding_mode="zeros", align_corners=False)[0]
-        if self.color_jitter:
-            low, high = 1 - self.color_jitter, 1 + self.color_jitter
-            brightness, contrast, saturation = rng.uniform(low, high, size=3)
-            image = F.adjust_brightness(image / 255, brightness)
-            image = F.adjust_saturation(F.adjust_contrast(image, contrast), saturation) * 255
         return image, labels
 
 
@@ -190,8 +195,6 @@ class TrainingSet(TorchDataset[TrainingExample]):
         height, width = preparation.size
         size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
         self._kept: list[tuple[Tensor, Tensor]] = [_keep(dataset.load(id), size) for id in ids]
-        # Of whole images, as prediction sees them: a window is as bright among others as it is there.
-        self._statistics = [preparation.statistics(image.numpy()) for image, _ in self._kept]
         self._paste: CopyPaste | None = None
         if augmentation is not None and augmentation.copy_paste > 0:
             self._paste = CopyPaste(
@@ -230,8 +233,11 @@ class TrainingSet(TorchDataset[TrainingExample]):
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
             pasted, labels = (image.float(), labels) if self._paste is None else self._paste(index, rng)
-            changed, labels = self.augmentation(pasted, labels, rng, self.preparation)
-            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy(), self._statistics[index]))
+            whole = self.augmentation.recolour(pasted, rng)
+            changed, labels = self.augmentation(whole, labels, rng, self.preparation)
+            # As bright among others as in prediction, which sees the whole image.
+            statistics = self.preparation.statistics(whole.numpy())
+            prepared = torch.from_numpy(self.preparation.normalize(changed.numpy(), statistics))
         # Labels are kept plus one, so that what lies outside the image, 0, has none.
         semantic, instance = labels[0].long() - 1, labels[1].int()
         return TrainingExample(prepared, torch.where(semantic < 0, IGNORE, semantic), instance)
