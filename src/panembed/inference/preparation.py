@@ -84,8 +84,12 @@ class Preparation:
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
     def statistics(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> Statistics:
-        """What `normalize` subtracts from the channels of a 3xHxW image of values 0..255, and divides them by."""
-        return (_IMAGENET_MEAN, _IMAGENET_STD) if self.normalization == "imagenet" else _statistics(_unit(image))
+        """What `normalize` subtracts from the channels, as fractions of 255, and divides them by.
+
+        Args:
+            image: 3xHxW of values 0..255.
+        """
+        return self._statistics(_unit(image))
 
     def normalize(
         self, image: NDArray[np.uint8] | NDArray[np.float32], statistics: Statistics | None = None
@@ -102,11 +106,20 @@ class Preparation:
             3xHxW float32.
         """
         array = _unit(image)
-        if statistics is None:
-            statistics = self.statistics(image) if self.normalization == "imagenet" else _statistics(array)
-        array -= statistics[0]
-        array /= statistics[1]
+        mean, std = self._statistics(array) if statistics is None else statistics
+        array -= mean
+        array /= std
         return array
+
+    def _statistics(self, array: NDArray[np.float32]) -> Statistics:
+        """Those of values 0 to 1; the deviation of a channel without contrast is a thousandth."""
+        if self.normalization == "imagenet":
+            return _IMAGENET_MEAN, _IMAGENET_STD
+        # A float32 sum over a large image is off by far more than a grey value of a dim channel.
+        mean = array.mean((1, 2), dtype=np.float64)
+        square = np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size
+        std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+        return mean[:, None, None], std[:, None, None]
 
     def cut(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Network outputs without what lies on the padding; those without it as they are.
@@ -135,15 +148,6 @@ def _unit(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]
     # Channel after channel in memory, however the image lies there: all that follows is several times faster so.
     array: NDArray[np.float32] = np.divide(image, np.float32(255), dtype=np.float32, order="C")
     return array
-
-
-def _statistics(array: NDArray[np.float32]) -> Statistics:
-    """Mean and standard deviation of each channel; of one without contrast a thousandth."""
-    # A float32 sum over a large image is off by far more than a grey value of a dim channel.
-    mean = array.mean((1, 2), dtype=np.float64)
-    square = np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size
-    std = np.sqrt(np.maximum(square - mean**2, 1e-6))
-    return mean[:, None, None], std[:, None, None]
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
