@@ -25,7 +25,7 @@ def run() -> Section:
         ["network", "whole step, ms", "bare network, ms", "ratio", "plain step, ms", "ratio"],
     )
     for name, overrides in (
-        ("U-Net, EfficientNet-Lite0", []),
+        ("U-Net, EfficientNet-Lite0", ["model.encoder=tu-tf_efficientnet_lite0"]),
         (
             "U-Net, ResNet-34, scSE, fine-tuned",
             ["model.encoder=resnet34", "model.encoder_weights=none", "model.attention=scse"],
