@@ -106,6 +106,7 @@ def network(settings: Settings, label_set: LabelSet, *, pretrained: bool) -> Pan
         coordinates=model.coordinates,
         anchor_tau=model.anchor_tau,
         seed_head=model.seed_head,
+        density=model.density,
         detail_channels=model.detail_channels,
         freeze_encoder=model.freeze_encoder,
         options=model.options,

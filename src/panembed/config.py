@@ -74,6 +74,10 @@ class ModelSettings(_Section):
     seed_head: Literal["parallel", "series"] | None = Field(
         None, description="a third head for grouping.method seed_map; series feeds it to the embedding head"
     )
+    density: bool = Field(
+        False,
+        description="the seed head also says how much of an object each pixel is, which checks what grouping found",
+    )
     detail_channels: int | None = Field(
         None,
         ge=1,
@@ -94,6 +98,7 @@ class LossSettings(_Section):
     instance_weight: float = Field(1.0, ge=0)
     soft_mask: float = Field(0.0, ge=0, description="factor of the soft masks' overlap in the instance loss")
     overlap: Literal["dice", "lovasz"] = Field("dice", description="of the soft masks")
+    density: float = Field(0.0, ge=0, description="factor of the density's error in the instance loss")
     class_balance: float = Field(
         0.0, ge=0, le=1, description="weigh a class's pixels by (its share of all training pixels) to minus this power"
     )
@@ -140,6 +145,7 @@ class ClassGroupingSettings(_Section):
     second_look: float | None = Field(None, gt=0)
     least_seed: float | None = Field(None, ge=0, lt=1)
     own_share: float | None = Field(None, ge=0, lt=1)
+    recount: float | None = Field(None, gt=0)
     max_distance: float | None = Field(None, gt=0)
     one_piece: bool | None = None
     clear_border: bool | None = None
@@ -156,6 +162,9 @@ class GroupingSettings(_Section):
     second_look: float | None = Field(None, gt=0)
     least_seed: float = Field(0.5, ge=0, lt=1)
     own_share: float = Field(0.7, ge=0, lt=1, description="of what a centre reaches, with seed_map")
+    recount: float | None = Field(
+        None, gt=0, description="as many objects as the density sums to, times this; with seed_map and model.density"
+    )
     max_distance: float | None = Field(None, gt=0)
     one_piece: bool = Field(False, description="of each object only its largest connected piece stays")
     clear_border: bool = Field(False, description="parts of objects that touch the image's border become void")
@@ -267,6 +276,10 @@ class Settings(_Section):
             )
         if self.model.seed_head is not None and self.loss.soft_mask == 0:
             said.append("model.seed_head is trained by the loss of soft masks only; add --set loss.soft_mask=1")
+        if self.model.density and self.loss.density == 0:
+            said.append("model.density is trained by its own loss only; add --set loss.density=1")
+        if self.loss.density > 0 and not self.model.density:
+            said.append("loss.density has no effect without model.density; add it, or leave both out")
         if self.training.detail_from > 0 and self.model.detail_channels is None:
             said.append("training.detail_from has no effect without model.detail_channels; add it, or leave both out")
         if self.model.attention == "scse" and min(self.model.decoder_channels or [16]) < 16:
@@ -276,6 +289,8 @@ class Settings(_Section):
             )
         if self.grouping.method == "seed_map" and self.model.seed_head is None:
             said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
+        if self.grouping.recount is not None and not self.model.density:
+            said.append("grouping.recount needs a density; add --set model.density=true --set loss.density=1")
         if self.grouping.vote and self.loss.per_class:
             said.append(
                 "grouping.vote clusters all things together, but loss.per_class lets objects of different classes lie "

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from panembed.clustering.seed_map import assign_scaled, find_seeded
+from panembed.clustering.seed_map import assign_scaled, find_candidates
+
+
+def find_seeded(*arguments, **settings):
+    """Centres and sharpness of what is taken, which is all without a spare size."""
+    found = find_candidates(*arguments, **settings)
+    assert found.taken.all()
+    return found.centres, found.sharpness
 
 
 def balls(seed, sizes, radii):
@@ -76,6 +83,19 @@ def test_how_much_must_be_its_own():
     log_w = np.full(120, np.log(np.log(2) / 1.1**2), np.float32)  # reaches 1.1 far
     score = np.where(places == 0, 0.9, np.where(places == 2, 0.8, 0.1)).astype(np.float32)
     assert [len(find_seeded(points, log_w, score, own_share=share)[0]) for share in (0.45, 0.55)] == [2, 1]
+
+
+def test_spare_centres_are_those_not_taken():
+    """As above: the second is none, but might be."""
+    places = np.repeat([0.0, 1.0, 2.0], [60, 30, 30])
+    points = np.stack([places, np.linspace(0, 0.01, 120)], axis=1).astype(np.float32)
+    log_w = np.full(120, np.log(np.log(2) / 1.1**2), np.float32)
+    score = np.where(places == 0, 0.9, np.where(places == 2, 0.8, 0.1)).astype(np.float32)
+    for spare_size, expected in ((None, [True]), (31, [True]), (30, [True, False])):
+        found = find_candidates(points, log_w, score, own_share=0.55, spare_size=spare_size)
+        assert found.taken.tolist() == expected
+    assert found.centres[1, 0] == pytest.approx(2)
+    assert len(found.sharpness) == 2
 
 
 @pytest.mark.parametrize(("lone", "found"), [(400, 1), (600, 0)])

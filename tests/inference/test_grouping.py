@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -235,6 +237,36 @@ def test_seed_map_needs_seeds_and_finds_objects_by_them():
     assert np.unique(found.instance).tolist() == [0, 1, 2]
     assert len(np.unique(found.instance[10:50, 10:30])) == len(np.unique(found.instance[10:50, 34:50])) == 1
     assert Grouping().group(scores, embeddings, (1,), preparation, (64, 64)).instance.max() == 1
+
+
+def test_recount_splits_what_the_density_says_is_two():
+    """Two squares side by side; the left one's seed reaches most of the right one."""
+    preparation = Preparation((64, 64))
+    scores = np.zeros((2, 64, 64), np.float32)
+    scores[1, 8:56, 8:56] = 5
+    scores[0] = 5 - scores[1]
+    embeddings = np.zeros((4, 64, 64), np.float32)
+    embeddings[0] = np.where(np.arange(64) < 32, 0, 0.2) + np.where(np.arange(64) < 50, 0, 0.2)
+    seeds = np.zeros((3, 64, 64), np.float32)
+    seeds[0], seeds[1] = np.log(np.log(2) / 0.3**2), -9
+    seeds[1, 30, 20], seeds[1, 30, 52] = 9, 5
+    seeds[2] = -np.log(48 * 24)  # each half is one object
+    plain = Grouping(method="seed_map")
+    arguments = (scores, embeddings, (1,), preparation, (64, 64))
+    assert plain.group(*arguments, seeds).num_instances == 1
+    found = replace(plain, recount=1.0).group(*arguments, seeds)
+    assert found.num_instances == 2
+    assert len(np.unique(found.instance[10:50, 10:30])) == len(np.unique(found.instance[10:50, 50:54])) == 1
+    assert found.instance[30, 20] != found.instance[30, 52]
+    assert replace(plain, recount=0.7).group(*arguments, seeds).num_instances == 1  # 1.4 objects
+    seeds[2] = -np.log(48 * 48)  # all is one
+    assert replace(plain, recount=1.0).group(*arguments, seeds).num_instances == 1
+    with pytest.raises(SettingsError, match=r"recount needs a network with a density"):
+        replace(plain, recount=1.0).group(*arguments, seeds[:2])
+    with pytest.raises(SettingsError, match=r"recount has no effect"):
+        Grouping(recount=1.0)
+    with pytest.raises(SettingsError, match=r"recount: expected a factor above 0, found -1"):
+        replace(plain, recount=-1)
 
 
 def test_second_look_is_refused_where_it_has_no_effect():

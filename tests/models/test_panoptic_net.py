@@ -177,6 +177,14 @@ def test_seed_head_gives_a_third_output(seed_head):
     assert not any(name.startswith("seed_head") for name in reached)
 
 
+def test_density_is_a_third_channel_of_the_seeds() -> None:
+    net = small(seed_head="parallel", density=True).eval()
+    _logits, _embeddings, seeds = net(torch.zeros(1, 3, 64, 96))
+    assert tuple(seeds.shape) == (1, 3, 64, 96)
+    with pytest.raises(SettingsError, match=r"model\.density joins the seed head"):
+        small(density=True)
+
+
 @pytest.mark.parametrize("coordinates", [False, True])
 def test_detail_changes_nothing_at_first_and_then_sees_single_pixels(coordinates: bool) -> None:
     plain = small(coordinates=coordinates).eval()

@@ -8,6 +8,8 @@ Shape suffixes: N points, E dimensions, K centres, B points in a block.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,22 @@ _MAX_REJECTED = 500
 """Seeds that turn out to be none, after which no more are tried: an untrained network would have one in every pixel."""
 
 
-def find_seeded(
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Pixels that could be centres of objects, best score first.
+
+    Attributes:
+        centres: KxE float32, means of the points that each reaches and none before it.
+        sharpness: K float32, w: a point belongs to a centre to the degree exp(-w * squared distance).
+        taken: K, which of them are centres; the others are too small, or pieces of another's rim.
+    """
+
+    centres: Floats
+    sharpness: Floats
+    taken: NDArray[np.bool_]
+
+
+def find_candidates(
     points: Floats,
     log_sharpness: Floats,
     scores: Floats,
@@ -27,8 +44,9 @@ def find_seeded(
     least_score: float = 0.5,
     min_cluster_size: int = 20,
     own_share: float = 0.7,
-) -> tuple[Floats, Floats]:
-    """Find centres and their sharpness w: a point belongs to a centre to the degree exp(-w * squared distance).
+    spare_size: int | None = None,
+) -> Candidates:
+    """Find centres, and what came near to being one.
 
     Args:
         points: NxE float32 embeddings.
@@ -38,13 +56,11 @@ def find_seeded(
         min_cluster_size: an object with fewer points of its own is none.
         own_share: of what a centre reaches, more than this must not be in objects found before: else it is a piece of
             their rim.
-
-    Returns:
-        KxE float32 means of the objects' points, and K float32 sharpness, best score first.
+        spare_size: what isn't taken is reported from so many points of its own on; None reports only what is taken.
 
     >>> points = np.array([[0.0], [0.1], [5.0], [5.1]], np.float32)
     >>> scores = np.array([0.9, 0.1, 0.8, 0.1], np.float32)
-    >>> find_seeded(points, np.zeros(4, np.float32), scores, min_cluster_size=2)[0].ravel()
+    >>> find_candidates(points, np.zeros(4, np.float32), scores, min_cluster_size=2).centres.ravel()
     array([0.05, 5.05], dtype=float32)
     """
     score_n = np.where(scores >= least_score, scores, -np.inf)
@@ -52,7 +68,7 @@ def find_seeded(
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, from the centre of all points, so that cancellation stays harmless.
     centred = points - points.mean(0) if len(points) else points
     norm_n = np.square(centred).sum(1)
-    centres, sharpness = [], []
+    centres, sharpness, taken = [], [], []
     rejected = 0
     while len(points) and rejected < _MAX_REJECTED:
         best = int(score_n.argmax())
@@ -63,14 +79,19 @@ def find_seeded(
         inside_n[best] = True
         own_n = inside_n & free_n
         size = np.count_nonzero(own_n)
-        if size >= min_cluster_size and size > own_share * np.count_nonzero(inside_n):
+        is_taken = size >= min_cluster_size and size > own_share * np.count_nonzero(inside_n)
+        rejected += not is_taken
+        if is_taken or (spare_size is not None and size >= max(1, spare_size)):
             centres.append(points[own_n].mean(0))
             sharpness.append(np.exp(log_sharpness[own_n].mean()))
-        else:
-            rejected += 1
+            taken.append(is_taken)
         free_n[own_n] = False
         score_n[inside_n] = -np.inf
-    return np.asarray(centres, np.float32).reshape(-1, points.shape[1]), np.asarray(sharpness, np.float32)
+    return Candidates(
+        np.asarray(centres, np.float32).reshape(-1, points.shape[1]),
+        np.asarray(sharpness, np.float32),
+        np.asarray(taken, bool),
+    )
 
 
 def assign_scaled(points: Floats, centres: Floats, sharpness: Floats) -> tuple[NDArray[np.int32], Floats]:

@@ -28,6 +28,7 @@ class Backend(Protocol):
 
         Returns:
             BxCxHxW float32 class scores before softmax, BxExHxW float32 embeddings, and of a network with a seed head
-            Bx2xHxW float32 seeds: log of the sharpness, and score before the sigmoid.
+            Bx2xHxW float32 seeds: log of the sharpness, and score before the sigmoid; Bx3xHxW with the log of the
+            density.
         """
         ...

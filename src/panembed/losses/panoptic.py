@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from panembed.labels import IGNORE
+from panembed.losses.density import density_loss
 from panembed.losses.discriminative import discriminative_loss
 from panembed.losses.soft_mask import Overlap, soft_mask_loss
 
@@ -40,6 +41,8 @@ class PanopticLoss(nn.Module):
         soft_mask: factor of `soft_mask_loss`, which joins the discriminative loss in L_inst; 0 in the thesis. With
             alpha, beta and gamma 0 it stands alone, as in Neven et al. (2019).
         overlap: see `soft_mask_loss`.
+        density: factor of `density_loss` in L_inst, for networks that give a density with their seeds; 0 in the
+            thesis.
         small_objects: additional weight s of small objects' pixels in the cross-entropy, which becomes a weighted mean:
             1 + s * max(0, 1 - sqrt(area / median area)), the median of all objects of thing classes in the batch. So a
             pixel of an object of half the median diameter weighs 1 + s / 2; one of a larger object, of none, or of
@@ -64,6 +67,7 @@ class PanopticLoss(nn.Module):
         instance_weight: float = 1.0,
         soft_mask: float = 0.0,
         overlap: Overlap = "dice",
+        density: float = 0.0,
         per_class: bool = True,
         class_weights: Sequence[float] | None = None,
         small_objects: float = 0.0,
@@ -74,6 +78,7 @@ class PanopticLoss(nn.Module):
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.instance_weight = instance_weight
         self.soft_mask, self.overlap = soft_mask, overlap
+        self.density = density
         self.per_class = per_class
         self.small_objects = small_objects
         weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
@@ -90,7 +95,7 @@ class PanopticLoss(nn.Module):
             embeddings: BxExHxW.
             semantic: BxHxW int64 class indices, 255 to ignore. A batch without any class pixel gives 0.
             instance: BxHxW integers, 0 for none; counted over all classes of an image.
-            seeds: Bx2xHxW of a seed head.
+            seeds: Bx2xHxW of a seed head, or Bx3xHxW with the log of the density.
         """
         logits = logits.float()
         if self.small_objects:
@@ -116,11 +121,15 @@ class PanopticLoss(nn.Module):
             l_inst = l_inst + self.soft_mask * soft_mask_loss(
                 embeddings,
                 instance,
-                seeds=seeds,
+                seeds=None if seeds is None else seeds[:, :2],
                 semantic=classes,
                 thing_ids=thing_ids,
                 delta_var=self.delta_var,
                 overlap=self.overlap,
+            )
+        if self.density and seeds is not None and seeds.shape[1] > 2:
+            l_inst = l_inst + self.density * density_loss(
+                seeds[:, 2], instance, semantic=semantic, thing_ids=self.thing_ids
             )
         return PanopticLossTerms(l_sem + self.instance_weight * l_inst, l_sem.detach(), l_inst.detach())
 

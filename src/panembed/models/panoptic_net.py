@@ -36,6 +36,8 @@ class PanopticNet(nn.Module):
             and how good a centre of an object the pixel is (Neven et al. 2019). "parallel" puts it beside the others;
             with "series" a 3x3 convolution makes features for it, and the embedding head is given these features
             too. None has no such head.
+        density: the seed head has a third channel, behind a 3x3 convolution of its own: log of how much of an object
+            each pixel is, so that its exponential sums to the number of objects (`panembed.losses.density`).
         detail_channels: a 3x3 convolution makes this many features of the image itself, at its full resolution, and
             what they and the decoder's map tell together is added to that map before the heads. Most encoders halve
             the image at once, so the decoder alone draws outlines from half the resolution. For architectures whose
@@ -65,6 +67,7 @@ class PanopticNet(nn.Module):
         coordinates: bool = False,
         anchor_tau: float | None = None,
         seed_head: SeedHead | None = None,
+        density: bool = False,
         detail_channels: int | None = None,
         freeze_encoder: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -117,6 +120,11 @@ class PanopticNet(nn.Module):
             self.seed_features = nn.Sequential(
                 nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
             )
+        self.density_head: nn.Module | None = None
+        if density:
+            if seed_head is None:
+                raise SettingsError("model.density joins the seed head; set model.seed_head, or leave density out")
+            self.density_head = _density_head(width)
         embedding_width = width if self.seed_features is None else 2 * width
         self.embedding_head = nn.Conv2d(embedding_width, embedding_dim, kernel_size=1)
         self.coordinates = coordinates
@@ -141,7 +149,7 @@ class PanopticNet(nn.Module):
 
         Returns:
             BxCxHxW class scores before softmax, BxExHxW embeddings, and of a seed head Bx2xHxW: log of the sharpness,
-            and score before the sigmoid.
+            and score before the sigmoid; Bx3xHxW with the log of the density.
         """
         height, width = image.shape[-2:]
         if self.coordinates:
@@ -153,7 +161,10 @@ class PanopticNet(nn.Module):
         seeds: tuple[Tensor, ...] = ()
         if self.seed_head is not None:
             own = features if self.seed_features is None else self.seed_features(features)
-            seeds = (self.upsampling(self.seed_head(own)),)
+            told = [self.seed_head(own)]
+            if self.density_head is not None:
+                told.append(self.density_head(features))
+            seeds = (self.upsampling(torch.cat(told, dim=1)),)
             if self.seed_features is not None:
                 features = torch.cat([features, own], dim=1)
         embeddings = self.upsampling(self.embedding_head(features))
@@ -164,6 +175,18 @@ class PanopticNet(nn.Module):
             anchored = embeddings[:, :2].float() + position
             embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
         return logits, embeddings, *seeds
+
+
+def _density_head(width: int) -> nn.Module:
+    """From a decoder's map to the log of the density, at first some thousandth of an object a pixel."""
+    last = nn.Conv2d(width, 1, kernel_size=1)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, -7.0)
+    features = nn.Conv2d(width, 2 * width, kernel_size=3, padding=1, bias=False)
+    between = nn.Conv2d(2 * width, width, kernel_size=1, bias=False)
+    return nn.Sequential(
+        features, nn.BatchNorm2d(2 * width), nn.ReLU(), between, nn.BatchNorm2d(width), nn.ReLU(), last
+    )
 
 
 class DetailBranch(nn.Module):

@@ -1,0 +1,88 @@
+"""As many objects as a density tells: objects that hold two are split, pieces are given to their neighbours.
+
+A density sums to 1 over every object (`panembed.losses.density`). Its sum over the image says how many objects there
+should be, its sum over each that was found where there are too few, or too many.
+
+Shape suffixes: N points, E dimensions, K centres, R spare centres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panembed.clustering.seed_map import assign_scaled
+
+Floats = NDArray[np.float32]
+
+_MOST_OF_A_PIECE = 0.7
+"""What holds at least so much of an object is none that can be given up."""
+
+_LEAST_PRODUCT = 0.3
+"""Of the densities of the parts that an object would be split into. Halves of one have 0.25, two whole ones 1."""
+
+
+def recount(
+    points: Floats,
+    density: Floats,
+    centres: Floats,
+    sharpness: Floats,
+    spare_centres: Floats,
+    spare_sharpness: Floats,
+) -> tuple[Floats, Floats]:
+    """Take spare centres, or give centres up, until there are as many as the density sums to.
+
+    A spare centre would take points from a centre found before. Of all, the one comes first for which the product of
+    the densities of what it would take and of what that centre would keep is greatest. The centre that is given up
+    first has the least density. Both end before the count is reached where no good choice is left.
+
+    Args:
+        points: NxE float32 embeddings of one class.
+        density: N, how much of an object each point is.
+        centres: KxE.
+        sharpness: K; a point is w * squared distance from a centre, as in `assign_scaled`.
+        spare_centres: RxE, possible centres that weren't taken.
+        spare_sharpness: R.
+
+    Returns:
+        Centres and their sharpness, those that stay in their order, then those that joined.
+
+    >>> points = np.repeat(np.array([[0.0], [1.0], [9.0]], np.float32), 4, axis=0)  # two objects beside each other
+    >>> given = points, np.full(12, 0.25, np.float32), np.array([[0.5], [9.0]], np.float32), np.ones(2, np.float32)
+    >>> recount(*given, np.array([[1.0]], np.float32), np.ones(1, np.float32))[0].ravel()
+    array([0.5, 9. , 1. ], dtype=float32)
+    """
+    wanted = round(float(density.sum()))
+    spare = list(range(len(spare_centres)))
+    while 0 < len(centres) < wanted and spare:
+        labels, least = assign_scaled(points, centres, sharpness)
+        best, product = max(
+            ((r, _product(points, density, labels, least, spare_centres[r], spare_sharpness[r])) for r in spare),
+            key=lambda pair: pair[1],
+        )
+        if product < _LEAST_PRODUCT:
+            break
+        spare.remove(best)
+        centres = np.concatenate([centres, spare_centres[best : best + 1]])
+        sharpness = np.concatenate([sharpness, spare_sharpness[best : best + 1]])
+    while len(centres) > max(1, wanted):
+        labels, _ = assign_scaled(points, centres, sharpness)
+        sum_k = np.bincount(labels, density, minlength=len(centres))
+        smallest = int(sum_k.argmin())
+        if sum_k[smallest] >= _MOST_OF_A_PIECE:
+            break
+        centres, sharpness = np.delete(centres, smallest, 0), np.delete(sharpness, smallest)
+    return centres, sharpness
+
+
+def _product(
+    points: Floats, density: Floats, labels: NDArray[np.int32], least: Floats, spare: Floats, sharpness: np.float32
+) -> float:
+    """Density of what a spare centre would take, times that of what the centre keeps which it takes most from."""
+    taken = sharpness * np.square(points - spare).sum(1) < least
+    if not taken.any():
+        return 0.0
+    lost_k = np.bincount(labels[taken], density[taken])
+    host = int(lost_k.argmax())
+    kept = density[labels == host].sum() - lost_k[host]
+    return float(lost_k.sum() * kept)

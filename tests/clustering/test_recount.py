@@ -1,0 +1,67 @@
+"""Recounting against planted objects, and what must not change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panembed.clustering.recount import recount
+
+NONE = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
+
+
+def planted(places, sizes, seed=0):
+    """Points about K places, their object, and a density that sums to 1 over each."""
+    rng = np.random.default_rng(seed)
+    points = np.concatenate([rng.normal(p, 0.1, (n, 2)) for p, n in zip(places, sizes)]).astype(np.float32)
+    truth = np.repeat(np.arange(len(sizes)), sizes)
+    return points, truth, (1 / np.asarray(sizes, np.float32))[truth]
+
+
+PLACES = np.array([[0, 0], [1, 0], [5, 5], [9, 0]], np.float32)
+SIZES = [400, 60, 200, 90]
+
+
+def test_right_counts_change_nothing():
+    points, _, density = planted(PLACES, SIZES)
+    sharpness = np.full(4, 4, np.float32)
+    spare = np.array([[0.1, 0.1], [5.2, 5.0]], np.float32), np.full(2, 4, np.float32)
+    centres, of_each = recount(points, density, PLACES, sharpness, *spare)
+    assert np.array_equal(centres, PLACES)
+    assert np.array_equal(of_each, sharpness)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
+def test_a_lost_object_is_found_among_spare_centres(order):
+    points, truth, density = planted(PLACES, SIZES)
+    found = np.array([[0.13, 0.0], [5, 5], [9, 0]], np.float32)  # the second was merged into the first
+    spare = np.array([[0.05, 0.1], [1, 0], [5.1, 4.9]], np.float32)[order]
+    centres, _ = recount(points, density, found, np.ones(3, np.float32), spare, np.ones(3, np.float32))
+    assert np.array_equal(centres[:3], found)
+    assert centres[3:].tolist() == [[1, 0]]
+    nearest = np.square(points[:, None] - centres).sum(2).argmin(1)
+    assert (nearest[truth == 1] == 3).all()
+
+
+def test_a_piece_is_given_up():
+    points, _, density = planted(PLACES, SIZES)
+    piece = np.concatenate([PLACES[:2], [[5.3, 5.0]], PLACES[2:]]).astype(np.float32)
+    sharpness = np.arange(1, 6, dtype=np.float32)
+    centres, of_each = recount(points, density, piece, sharpness, *NONE)
+    assert np.array_equal(centres, PLACES)
+    assert of_each.tolist() == [1, 2, 4, 5]
+
+
+def test_whole_objects_are_never_given_up_nor_split():
+    points, _, density = planted(PLACES, SIZES)
+    sharpness = np.ones(4, np.float32)
+    # Every object counts 0.8, so one is too many; and 1.25, so one is missing, but no spare centre would take any.
+    for factor, spare in ((0.8, NONE), (1.25, (np.array([[50, 50]], np.float32), np.ones(1, np.float32)))):
+        centres, _ = recount(points, np.float32(factor) * density, PLACES, sharpness, *spare)
+        assert np.array_equal(centres, PLACES)
+
+
+def test_no_centres_stay_none_and_one_stays():
+    points, _, density = planted(PLACES, SIZES)
+    assert len(recount(points, density, *NONE, PLACES, np.ones(4, np.float32))[0]) == 0
+    assert len(recount(points, 0 * density, PLACES[:1], np.ones(1, np.float32), *NONE)[0]) == 1
