@@ -65,3 +65,14 @@ def test_no_centres_stay_none_and_one_stays():
     points, _, density = planted(PLACES, SIZES)
     assert len(recount(points, density, *NONE, PLACES, np.ones(4, np.float32))[0]) == 0
     assert len(recount(points, 0 * density, PLACES[:1], np.ones(1, np.float32), *NONE)[0]) == 1
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1.0])
+def test_a_density_of_anything_ends(value):
+    """As of a network that has learned nothing: thousands of objects, or no number."""
+    points, _, density = planted(PLACES, SIZES)
+    spare = np.random.default_rng(0).normal(3, 4, (500, 2)).astype(np.float32)
+    centres, _ = recount(
+        points, np.full_like(density, value), PLACES, np.ones(4, np.float32), spare, np.ones(500, np.float32)
+    )
+    assert 4 <= len(centres) <= 54

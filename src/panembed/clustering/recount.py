@@ -8,6 +8,8 @@ Shape suffixes: N points, E dimensions, K centres, R spare centres.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,10 @@ _MOST_OF_A_PIECE = 0.7
 
 _LEAST_PRODUCT = 0.3
 """Of the densities of the parts that an object would be split into. Halves of one have 0.25, two whole ones 1."""
+
+
+_MAX_SPARES = 50
+"""So many are tried at most, the best first: an untrained network would have hundreds, and a density of anything."""
 
 
 def recount(
@@ -41,7 +47,7 @@ def recount(
         density: N, how much of an object each point is.
         centres: KxE.
         sharpness: K; a point is w * squared distance from a centre, as in `assign_scaled`.
-        spare_centres: RxE, possible centres that weren't taken.
+        spare_centres: RxE, possible centres that weren't taken, best first.
         spare_sharpness: R.
 
     Returns:
@@ -52,8 +58,9 @@ def recount(
     >>> recount(*given, np.array([[1.0]], np.float32), np.ones(1, np.float32))[0].ravel()
     array([0.5, 9. , 1. ], dtype=float32)
     """
-    wanted = round(float(density.sum()))
-    spare = list(range(len(spare_centres)))
+    total = float(density.sum())
+    wanted = round(total) if math.isfinite(total) else len(centres)
+    spare = list(range(min(len(spare_centres), _MAX_SPARES)))
     while 0 < len(centres) < wanted and spare:
         labels, least = assign_scaled(points, centres, sharpness)
         best, product = max(
