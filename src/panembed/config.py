@@ -291,6 +291,8 @@ class Settings(_Section):
             said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
         if self.grouping.recount is not None and not self.model.density:
             said.append("grouping.recount needs a density; add --set model.density=true --set loss.density=1")
+        if self.grouping.recount is not None and self.grouping.method != "seed_map":
+            said.append(f"grouping.recount has no effect with method {self.grouping.method}; it is for seed_map")
         if self.grouping.vote and self.loss.per_class:
             said.append(
                 "grouping.vote clusters all things together, but loss.per_class lets objects of different classes lie "

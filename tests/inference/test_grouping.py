@@ -263,8 +263,6 @@ def test_recount_splits_what_the_density_says_is_two():
     assert replace(plain, recount=1.0).group(*arguments, seeds).num_instances == 1
     with pytest.raises(SettingsError, match=r"recount needs a network with a density"):
         replace(plain, recount=1.0).group(*arguments, seeds[:2])
-    with pytest.raises(SettingsError, match=r"recount has no effect"):
-        Grouping(recount=1.0)
     with pytest.raises(SettingsError, match=r"recount: expected a factor above 0, found -1"):
         replace(plain, recount=-1)
 

@@ -100,8 +100,6 @@ class Grouping:
             raise SettingsError(f"grouping.second_look has no effect with method {self.method}; leave it out")
         if self.recount is not None and not 0 < self.recount < math.inf:
             raise SettingsError(f"grouping.recount: expected a factor above 0, found {self.recount}")
-        if self.recount is not None and self.method != "seed_map":
-            raise SettingsError(f"grouping.recount has no effect with method {self.method}; leave it out")
         if self.vote and self.by_class:
             raise SettingsError("grouping.by_class has no effect with vote, which takes all classes together")
 
