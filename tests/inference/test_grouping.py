@@ -219,12 +219,17 @@ def test_hdbscan_finds_the_same_objects() -> None:
     assert same_objects(found, truth)
 
 
-def test_seed_map_needs_seeds_and_finds_objects_by_them():
-    """Two squares whose embeddings differ by less than any bandwidth, told apart by their seeds."""
-    preparation = Preparation((64, 64))
+def one_block() -> np.ndarray:
+    """2x64x64 scores: one thing of 48x48 pixels."""
     scores = np.zeros((2, 64, 64), np.float32)
     scores[1, 8:56, 8:56] = 5
     scores[0] = 5 - scores[1]
+    return scores
+
+
+def test_seed_map_needs_seeds_and_finds_objects_by_them():
+    """Two squares whose embeddings differ by less than any bandwidth, told apart by their seeds."""
+    preparation, scores = Preparation((64, 64)), one_block()
     embeddings = np.zeros((4, 64, 64), np.float32)
     embeddings[:, :, 32:] = 0.2
     seeds = np.zeros((2, 64, 64), np.float32)
@@ -241,10 +246,7 @@ def test_seed_map_needs_seeds_and_finds_objects_by_them():
 
 def test_recount_splits_what_the_density_says_is_two():
     """Two squares side by side; the left one's seed reaches most of the right one."""
-    preparation = Preparation((64, 64))
-    scores = np.zeros((2, 64, 64), np.float32)
-    scores[1, 8:56, 8:56] = 5
-    scores[0] = 5 - scores[1]
+    preparation, scores = Preparation((64, 64)), one_block()
     embeddings = np.zeros((4, 64, 64), np.float32)
     embeddings[0] = np.where(np.arange(64) < 32, 0, 0.2) + np.where(np.arange(64) < 50, 0, 0.2)
     seeds = np.zeros((3, 64, 64), np.float32)
