@@ -88,7 +88,7 @@ def test_pq_of_files_is_that_of_hotcoco(cli, tmp_path, tiny_data, dataset):
     assert 0 < metrics["ap"] < metrics["ap50"] < 1
     assert 0 < metrics["miou"] < 1
     assert set(metrics["per_class"]["object"]) >= {"pq", "iou", "ap", "ap50"}
-    names = {"metrics.json", "per_image.csv", "scores.md", "scores.tex", "worst.png", "errors.png"}
+    names = {"metrics.json", "per_image.csv", "scores.md", "scores.tex", "worst.png", "worst_errors.png", "errors.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert f"{100 * metrics['ap']:.1f}" in (tmp_path / "out/scores.md").read_text()
     assert (tmp_path / "out/scores.tex").read_text().splitlines()[-1].startswith("panoptic & ")
@@ -97,13 +97,14 @@ def test_pq_of_files_is_that_of_hotcoco(cli, tmp_path, tiny_data, dataset):
 
 
 def test_truth_without_photographs(cli, tmp_path, dataset):
-    """COCO panoptic truth needs none; then there is nothing to draw on."""
+    """COCO panoptic truth needs none; then errors are drawn alone."""
     write(tmp_path / "truth", dataset, "coco")
     write(tmp_path / "in", dataset, "packed", worse)
     outcome = cli("evaluate", "--predictions", tmp_path / "in", "--data", tmp_path / "truth", "-o", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert 0 < metrics_of(tmp_path / "out")["all"]["pq"] < 1
     assert not (tmp_path / "out/worst.png").exists()
+    assert (tmp_path / "out/worst_errors.png").exists()
 
 
 def test_split_of_the_data(cli, tmp_path, tiny_data, dataset):

@@ -15,7 +15,7 @@ from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import OutputError
 from panembed.labels import Category, LabelSet, PanopticMap
-from panembed.report.figures import Comparison, comparison, loss_curves, match_colors
+from panembed.report.figures import Comparison, comparison, error_maps, loss_curves, match_colors
 
 TWO_THINGS = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
 
@@ -83,6 +83,55 @@ def test_a_perfect_prediction_looks_like_the_truth(tmp_path: Path) -> None:
     comparison([Comparison("a", sample.image, sample.truth, prediction)], LEAVES, tmp_path / "renamed.png")
     comparison([Comparison("a", sample.image, sample.truth, sample.truth)], LEAVES, tmp_path / "same.png")
     assert np.array_equal(read(tmp_path / "renamed.png"), read(tmp_path / "same.png"))
+
+
+GREEN, RED, BLUE, PINK = (44, 160, 44), (214, 39, 40), (31, 119, 180), (227, 119, 194)
+SOIL, LEAF = LEAVES.stuff[0], LEAVES.things[0]
+
+
+def leaves(*columns: tuple[int, int]) -> PanopticMap:
+    """Leaves of 20 rows from one column to another, in a picture of 40 x 60."""
+    instance = np.zeros((40, 60), dtype=np.int32)
+    for number, (start, stop) in enumerate(columns, start=1):
+        instance[10:30, start:stop] = number
+    return PanopticMap(np.where(instance > 0, LEAF, SOIL), instance)
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "colors"),
+    [
+        (leaves((5, 15), (30, 50)), leaves((5, 15), (30, 50)), {GREEN}),
+        (leaves((5, 15), (20, 30)), leaves((5, 30)), {RED}),
+        (leaves((5, 45)), leaves((5, 25), (25, 45)), {BLUE}),
+        (leaves((5, 15)), leaves((5, 15), (30, 50)), {GREEN, PINK}),
+    ],
+    ids=["found", "merged", "split", "spurious"],
+)
+def test_errors_have_colors_and_need_no_photograph(
+    tmp_path: Path, true: PanopticMap, predicted: PanopticMap, colors: set[tuple[int, int, int]]
+) -> None:
+    error_maps([Comparison("a", None, true, predicted)], LEAVES, tmp_path / "a.png")
+    picture = read(tmp_path / "a.png")
+    # A leaf is a tenth of the map and more; a legend's patch is less.
+    assert {c for c in (GREEN, RED, BLUE, PINK) if (picture == c).all(2).mean() > 0.02} == colors
+
+
+def test_a_lost_object_is_circled(tmp_path: Path) -> None:
+    one = leaves((5, 15))
+    rows = [Comparison("a", None, leaves((5, 15), (30, 50)), one), Comparison("a", None, one, one)]
+    error_maps(rows, LEAVES, tmp_path / "a.png")
+    picture = read(tmp_path / "a.png")
+    lost, found = np.array_split(picture, 2, axis=1)
+    # The two maps differ only by the circle, a ring of white between two of black, on black.
+    assert (lost == 255).all(2).sum() > (found == 255).all(2).sum() + 100
+
+
+def test_stuff_alone_has_no_errors_to_draw(tmp_path: Path) -> None:
+    stuff = LabelSet([Category(0, "soil", False), Category(1, "sky", False)])
+    image, truth = np.zeros((40, 60, 3), np.uint8), PanopticMap(np.zeros((40, 60), np.uint8), np.zeros((40, 60), int))
+    comparison([Comparison("a", image, truth, truth)], stuff, tmp_path / "stuff.png")
+    comparison([Comparison("a", image, truth, truth)], LEAVES, tmp_path / "things.png")
+    assert read(tmp_path / "things.png").shape[1] > 1.25 * read(tmp_path / "stuff.png").shape[1]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

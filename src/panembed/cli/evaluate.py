@@ -72,8 +72,9 @@ def evaluate(
 ) -> None:
     """Score a model, or the predictions of any tool, against truth.
 
-    Writes metrics.json, per_image.csv, tables (scores.md, scores.tex), a picture of the worst images, and one of what
-    became of small and large objects (errors.png). With --oracle also oracle.json and oracle.md.
+    Writes metrics.json, per_image.csv, tables (scores.md, scores.tex), the worst images (worst.png; without the
+    photographs worst_errors.png), and what became of small and large objects (errors.png). With --oracle also
+    oracle.json and oracle.md.
 
     Example: panembed evaluate --model runs/leaf --data cvppp --output runs/leaf/test
 
@@ -188,19 +189,27 @@ def _say_what_was_scored(matched: MatchedPredictions, guessed: bool) -> None:
 
 
 def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[str, Any], folder: Path) -> None:
-    """Draw predictions beside image and truth; images that aren't there are left out."""
-    from panembed.report.figures import Comparison, comparison
+    """Draw predictions beside image and truth, where there is an image, and their errors alone."""
+    from panembed.report.figures import Comparison, comparison, error_maps
 
     by_id = {row["id"]: row for row in rows}
     worst = [
-        Comparison(id, dataset.read_image(id), dataset.read_truth(id), prediction, _caption(by_id[id]))
+        Comparison(
+            id,
+            dataset.read_image(id) if dataset.image_path(id).is_file() else None,
+            dataset.read_truth(id),
+            prediction,
+            _caption(by_id[id]),
+        )
         for id, prediction in predictions.items()
-        if dataset.image_path(id).is_file()
     ]
-    if worst:
-        comparison(worst, dataset.label_set, folder / "worst.png")
+    with_image = [row for row in worst if row.image is not None]
+    if with_image:
+        comparison(with_image, dataset.label_set, folder / "worst.png")
+    if worst and dataset.label_set.things:
+        error_maps(worst, dataset.label_set, folder / "worst_errors.png")
 
 
 def _caption(row: dict[str, Any]) -> str:
     quality = "-" if row["pq_things"] is None else f"{100 * row['pq_things']:.0f}"
-    return f"things PQ {quality}, {row['objects_true']} objects, {row['objects_predicted']} found"
+    return f"things PQ {quality}, {row['objects_true']} objects, {row['objects_predicted']} predicted"

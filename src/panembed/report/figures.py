@@ -1,4 +1,7 @@
-"""Figures as the thesis has them: loss curves (4.3), and input, truth and prediction side by side (4.4 to 4.6)."""
+"""Figures as the thesis has them: loss curves (4.3), and input, truth and prediction side by side (4.4 to 4.6).
+
+Beside them what the thesis doesn't show: what is wrong with each object, in the picture and by size.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Patch
 from numpy.typing import NDArray
 
 from panembed.io.atomic import atomic_path
 from panembed.io.overlay import color_map, overlay
 from panembed.labels import LabelSet, PanopticMap
+from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, classify_objects
+from panembed.metrics.overlaps import count_overlaps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,14 +32,14 @@ class Comparison:
 
     Attributes:
         name: of the image.
-        image: HxWx3 uint8.
+        image: HxWx3 uint8; None where it isn't at hand, which leaves its place empty.
         truth: HxW.
         prediction: HxW.
         caption: under the name, such as its score.
     """
 
     name: str
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | None
     truth: PanopticMap
     prediction: PanopticMap
     caption: str = ""
@@ -75,38 +85,6 @@ _LONGEST_NAME = 48
 """Characters that fit below a picture."""
 
 
-def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
-    """Draw input, truth and prediction side by side, one row per image.
-
-    A predicted object has the colour of the true object that it overlaps most, so that an equal colour means found.
-
-    Args:
-        rows: at least one.
-        label_set: the classes.
-        path: of the PNG.
-    """
-    rows = list(rows)
-    figure = Figure(
-        figsize=(9.6, 0.35 + sum(3.1 * r.image.shape[0] / r.image.shape[1] for r in rows)), layout="constrained"
-    )
-    heights = [row.image.shape[0] / row.image.shape[1] for row in rows]
-    grid = figure.subplots(len(rows), 3, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for axes, row in zip(grid, rows):
-        matched = match_colors(row.prediction, row.truth, label_set)
-        truth = overlay(color_map(row.truth, label_set), row.truth, label_set, opacity=0.0)
-        prediction = overlay(color_map(matched, label_set), matched, label_set, opacity=0.0)
-        for axis, picture in zip(axes, (row.image, truth, prediction)):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-        # The end of a long name tells images of one folder apart.
-        name = row.name if len(row.name) <= _LONGEST_NAME else f"...{row.name[-_LONGEST_NAME:]}"
-        axes[0].set_xlabel(name, fontsize=8)
-        axes[2].set_xlabel(row.caption, fontsize=8)
-    for axis, title in zip(grid[0], ("input", "truth", "prediction")):
-        axis.set_title(title, fontsize=10)
-    _save(figure, path)
-
-
 _FATE_COLORS = {
     "found": "tab:green",
     "merged": "tab:red",
@@ -114,7 +92,119 @@ _FATE_COLORS = {
     "boundary": "tab:orange",
     "wrong_class": "tab:purple",
     "missed": "0.6",
+    "spurious": "tab:pink",
+    "ignored": "0.35",
 }
+"""Of true objects, and of predicted ones; see `panembed.metrics.error_census.classify_objects`."""
+
+_PREDICTED_NAMES = {"merged": "holds several", "split": "a piece", "boundary": "bad outline"}
+"""What a label says of a predicted object, where its name speaks of true ones."""
+
+
+def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
+    """Draw input, truth, prediction and errors side by side, one row per image.
+
+    A predicted object has the colour of the true object that it overlaps most, so that an equal colour means found.
+    The errors are those of `error_maps`; they are left out where there are no things.
+
+    Args:
+        rows: at least one.
+        label_set: the classes.
+        path: of the PNG.
+    """
+    rows = list(rows)
+    columns = ("input", "truth", "prediction", *(("errors",) if label_set.things else ()))
+    heights = [row.truth.shape[0] / row.truth.shape[1] for row in rows]
+    figure = Figure(figsize=(3.2 * len(columns), 0.6 + 3.1 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights})
+    drawn: set[str] = set()
+    for axes, row in zip(grid, rows):
+        matched = match_colors(row.prediction, row.truth, label_set)
+        truth = overlay(color_map(row.truth, label_set), row.truth, label_set, opacity=0.0)
+        prediction = overlay(color_map(matched, label_set), matched, label_set, opacity=0.0)
+        for axis, picture in zip(axes, (row.image, truth, prediction)):
+            if picture is not None:
+                axis.imshow(picture, interpolation="nearest")
+        for axis in axes[3:]:
+            drawn |= _draw_errors(axis, row.prediction, row.truth, label_set)
+        for axis in axes:
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_xlabel(_shortened(row.name), fontsize=8)
+        axes[2].set_xlabel(row.caption, fontsize=8)
+    for axis, title in zip(grid[0], columns):
+        axis.set_title(title, fontsize=10)
+    _add_legend(figure, drawn)
+    _save(figure, path)
+
+
+def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
+    """Draw what is wrong with each object, without photographs: for images that may not be shown.
+
+    A predicted object has the colour of its label (`panembed.metrics.error_census.classify_objects`); a circle of the
+    area of each true object that is lost stands at the middle of it.
+
+    Args:
+        rows: at least one; their images are not used.
+        label_set: the classes.
+        path: of the PNG.
+    """
+    rows = list(rows)
+    columns = min(3, len(rows))
+    lines = -(-len(rows) // columns)
+    height = max(row.truth.shape[0] / row.truth.shape[1] for row in rows)
+    figure = Figure(figsize=(3.2 * columns, 0.6 + lines * (0.4 + 3.1 * height)), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    drawn: set[str] = set()
+    for axis, row in zip(grid, rows):
+        drawn |= _draw_errors(axis, row.prediction, row.truth, label_set)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(_shortened(row.name), fontsize=9)
+        axis.set_xlabel(row.caption, fontsize=8)
+    for axis in grid[len(rows) :]:
+        axis.set_axis_off()
+    _add_legend(figure, drawn)
+    _save(figure, path)
+
+
+def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> set[str]:
+    """Paint predicted objects by their labels, circle the lost ones, and return the labels drawn, and "lost"."""
+    true, predicted = classify_objects(count_overlaps(prediction, truth, label_set), label_set)
+    # Segments are numbered here as `count_overlaps` numbers them; -1, of what is no object, takes the last, black.
+    palette = np.array([*(to_rgb(_FATE_COLORS[label]) for label in PREDICTED_LABELS), (0, 0, 0)])
+    segments, _ = prediction.segments(label_set)
+    painted = (255 * palette[predicted][segments]).astype(np.uint8)
+    axes.imshow(overlay(painted, prediction, label_set, opacity=0.0), interpolation="nearest")
+    drawn = {PREDICTED_LABELS[label] for label in predicted[predicted >= 0]}
+    segments, _ = truth.segments(label_set)
+    smallest = 0.012 * max(truth.shape)
+    for id in np.flatnonzero((true >= 0) & (true != TRUE_LABELS.index("found"))):
+        y, x = np.nonzero(segments == id)
+        radius = max(float(np.sqrt(len(y) / np.pi)), smallest)
+        # White on black is seen on any colour.
+        for width, color in ((2.6, "black"), (1.2, "white")):
+            axes.add_patch(Circle((x.mean(), y.mean()), radius, fill=False, edgecolor=color, linewidth=width))
+        drawn.add("lost")
+    return drawn
+
+
+def _add_legend(figure: Figure, drawn: set[str]) -> None:
+    """Name what `_draw_errors` has drawn below the figure, if it is anything."""
+    handles: list[Artist] = [
+        Patch(color=color, label=_PREDICTED_NAMES.get(label, label.replace("_", " ")))
+        for label, color in _FATE_COLORS.items()
+        if label in drawn
+    ]
+    if "lost" in drawn:
+        ring = Line2D([], [], linestyle="none", marker="o", markersize=8, markerfacecolor="none", color="black")
+        ring.set_label("a true object that is lost")
+        handles.append(ring)
+    if handles:
+        figure.legend(handles=handles, fontsize=8, ncols=len(handles), loc="outside lower center", frameon=False)
+
+
+def _shortened(name: str) -> str:
+    """The end of a long name, which tells images of one folder apart."""
+    return name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}"
 
 
 def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -128,11 +218,11 @@ def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     names = [f"{g['area_from']} to {g['area_to']} px\n{g['objects']} objects" for g in groups]
     left = np.zeros(len(groups))
-    for label, color in _FATE_COLORS.items():
+    for label in TRUE_LABELS:
         shares = np.array([100 * g[label] / g["objects"] for g in groups])
         if not shares.any():
             continue
-        bars = axes.barh(names, shares, left=left, color=color, label=label.replace("_", " "), height=0.7)
+        bars = axes.barh(names, shares, left=left, color=_FATE_COLORS[label], label=label.replace("_", " "), height=0.7)
         axes.bar_label(bars, [f"{s:.0f}" if s >= 4 else "" for s in shares], label_type="center", fontsize=8)
         left += shares
     axes.set(xlim=(0, 100), xlabel="percent of true objects")
