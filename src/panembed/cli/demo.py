@@ -67,7 +67,7 @@ def demo(
     Console(highlight=False).print(quality_table(evaluation.quality_result(), evaluation.metrics()))
     console.print(f"done in {time.monotonic() - started:.0f} s. Look at:")
     for path, what in (
-        ("test/comparison_1.png", "input, truth and prediction"),
+        ("test/comparison_1.png", "input, truth, prediction and errors"),
         ("predictions", "overlays, instance maps, objects.csv"),
         ("run/curves.png", "loss and scores over the training"),
         ("test/metrics.json", "all scores"),
