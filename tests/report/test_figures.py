@@ -126,6 +126,22 @@ def test_a_lost_object_is_circled(tmp_path: Path) -> None:
     assert (lost == 255).all(2).sum() > (found == 255).all(2).sum() + 100
 
 
+def test_no_photograph_no_column_for_it(tmp_path: Path) -> None:
+    truth = leaves((5, 15))
+    color = (90, 40, 150)
+    photograph = np.full((40, 60, 3), color, dtype=np.uint8)
+    rows = [Comparison("a", image, truth, truth) for image in (photograph, None)]
+    for name, drawn in (("one", rows[:1]), ("none", rows[1:]), ("mixed", rows)):
+        comparison(drawn, LEAVES, tmp_path / f"{name}.png")
+    one, none, mixed = (read(tmp_path / f"{name}.png") for name in ("one", "none", "mixed"))
+    assert none.shape[1] < 0.8 * one.shape[1] == 0.8 * mixed.shape[1]
+    # The one photograph is shown once, whoever else lacks it.
+    shown = [(picture == color).all(2).sum() for picture in (one, none, mixed)]
+    assert shown[0] > 10_000
+    assert shown[1] == 0
+    assert 0.8 * shown[0] < shown[2] < 1.2 * shown[0]
+
+
 def test_stuff_alone_has_no_errors_to_draw(tmp_path: Path) -> None:
     stuff = LabelSet([Category(0, "soil", False), Category(1, "sky", False)])
     image, truth = np.zeros((40, 60, 3), np.uint8), PanopticMap(np.zeros((40, 60), np.uint8), np.zeros((40, 60), int))

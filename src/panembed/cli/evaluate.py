@@ -189,7 +189,7 @@ def _say_what_was_scored(matched: MatchedPredictions, guessed: bool) -> None:
 
 
 def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[str, Any], folder: Path) -> None:
-    """Draw predictions beside image and truth, where there is an image, and their errors alone."""
+    """Draw predictions beside truth, and the image where there is one, and their errors alone."""
     from panembed.report.figures import Comparison, comparison, error_maps
 
     by_id = {row["id"]: row for row in rows}
@@ -203,11 +203,10 @@ def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[
         )
         for id, prediction in predictions.items()
     ]
-    with_image = [row for row in worst if row.image is not None]
-    if with_image:
-        comparison(with_image, dataset.label_set, folder / "worst.png")
-    if worst and dataset.label_set.things:
-        error_maps(worst, dataset.label_set, folder / "worst_errors.png")
+    if worst:
+        comparison(worst, dataset.label_set, folder / "worst.png")
+        if dataset.label_set.things:
+            error_maps(worst, dataset.label_set, folder / "worst_errors.png")
 
 
 def _caption(row: dict[str, Any]) -> str:

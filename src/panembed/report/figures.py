@@ -105,7 +105,8 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     """Draw input, truth, prediction and errors side by side, one row per image.
 
     A predicted object has the colour of the true object that it overlaps most, so that an equal colour means found.
-    The errors are those of `error_maps`; they are left out where there are no things.
+    The errors are those of `error_maps`. Where no row has an image there is no input, where no class is a thing there
+    are no errors.
 
     Args:
         rows: at least one.
@@ -113,24 +114,26 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
         path: of the PNG.
     """
     rows = list(rows)
-    columns = ("input", "truth", "prediction", *(("errors",) if label_set.things else ()))
+    has_input = any(row.image is not None for row in rows)
+    columns = [*(["input"] if has_input else []), "truth", "prediction", *(["errors"] if label_set.things else [])]
     heights = [row.truth.shape[0] / row.truth.shape[1] for row in rows]
     figure = Figure(figsize=(3.2 * len(columns), 0.6 + 3.1 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights})
     drawn: set[str] = set()
-    for axes, row in zip(grid, rows):
+    for line, row in zip(grid, rows):
+        axes = dict(zip(columns, line))
+        if row.image is not None:
+            axes["input"].imshow(row.image, interpolation="nearest")
         matched = match_colors(row.prediction, row.truth, label_set)
-        truth = overlay(color_map(row.truth, label_set), row.truth, label_set, opacity=0.0)
-        prediction = overlay(color_map(matched, label_set), matched, label_set, opacity=0.0)
-        for axis, picture in zip(axes, (row.image, truth, prediction)):
-            if picture is not None:
-                axis.imshow(picture, interpolation="nearest")
-        for axis in axes[3:]:
-            drawn |= _draw_errors(axis, row.prediction, row.truth, label_set)
-        for axis in axes:
+        for name, panoptic in (("truth", row.truth), ("prediction", matched)):
+            picture = overlay(color_map(panoptic, label_set), panoptic, label_set, opacity=0.0)
+            axes[name].imshow(picture, interpolation="nearest")
+        if "errors" in axes:
+            drawn |= _draw_errors(axes["errors"], row.prediction, row.truth, label_set)
+        for axis in line:
             axis.set(xticks=[], yticks=[])
-        axes[0].set_xlabel(_shortened(row.name), fontsize=8)
-        axes[2].set_xlabel(row.caption, fontsize=8)
+        line[0].set_xlabel(_shortened(row.name), fontsize=8)
+        axes["prediction"].set_xlabel(row.caption, fontsize=8)
     for axis, title in zip(grid[0], columns):
         axis.set_title(title, fontsize=10)
     _add_legend(figure, drawn)
