@@ -52,6 +52,12 @@ def test_help_is_fast():
     assert result.stderr == ""
 
 
+def test_python_m_is_the_command():
+    module, script = run(sys.executable, "-m", "panembed", "--help"), run(COMMAND, "--help")
+    assert (module.returncode, module.stderr) == (0, "")
+    assert module.stdout == script.stdout.replace("Usage: panembed", "Usage: python -m panembed")
+
+
 @pytest.mark.parametrize(
     "verb",
     ["train", "evaluate", "predict", "tune", "experiment", "demo", "info", "data", "data check", "data split"],
