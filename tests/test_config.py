@@ -155,6 +155,23 @@ def test_wrong_overrides(override: str, told: str) -> None:
         Settings.load(preset="leaf", overrides=[override])
 
 
+def test_a_trained_model_heeds_input_and_grouping_only() -> None:
+    leaf = Settings.load(preset="leaf")
+    changed = leaf.changed(["grouping.clear_border=false", "input.size=[384, 320]"])
+    assert (changed.grouping.clear_border, changed.input.size) == (False, (384, 320))
+    assert leaf.grouping.clear_border
+    assert changed.model_copy(update={"grouping": leaf.grouping, "input": leaf.input}) == leaf
+    assert leaf.changed([]) == leaf
+    for override, told in (
+        ("training.epochs=5", r"--set 'training\.epochs=5': .*expected a setting of input or grouping"),
+        ("labels={}", "expected a setting of input or grouping"),
+        ("grouping.clear_boarder=false", r"did you mean 'grouping\.clear_border'"),
+        ("grouping.min_area=few", "grouping.min_area: found 'few'"),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            leaf.changed([override])
+
+
 def test_an_override_goes_into_a_file_without_that_section(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("", encoding="utf-8")

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,15 +221,18 @@ def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) ->
     return split.select(part)
 
 
-def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel:
+def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:
     """Load a trained model for prediction.
 
     Args:
         name: a run folder, a model folder, or the name of a shipped model.
         device: auto, cpu, cuda, ...
+        overrides: settings of `input` and `grouping` to take instead of the model's own, such as
+            "grouping.clear_border=false"; the folder stays as it is.
 
     Raises:
         ModelError: missing, damaged, or of another version.
+        SettingsError: overrides that are unknown, of the wrong type, or not for this model; or no such device.
         MissingExtraError: PyTorch is not installed.
     """
     require_torch()
@@ -244,6 +248,9 @@ def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel
         raise ModelError(
             f"{folder}/config.json: {error}; the model was written by another version of panembed, use that one"
         ) from error
+    if overrides := tuple(overrides):
+        settings = settings.changed(overrides)
+        _check_heads(settings)
     net = network(settings, label_set, pretrained=False)
     load_weights(folder, net)
     chosen = globals()["device"](device)
@@ -254,6 +261,14 @@ def load(name: str | os.PathLike[str], *, device: str = "auto") -> PanopticModel
         preparation(settings.input),
         grouping(settings.grouping, label_set),
     )
+
+
+def _check_heads(settings: Settings) -> None:
+    """Check that grouping asks for nothing that the network has no head for."""
+    if settings.grouping.method == "seed_map" and settings.model.seed_head is None:
+        raise SettingsError("grouping.method seed_map needs a seed head, and this model has none; leave it out")
+    if settings.grouping.recount is not None and not settings.model.density:
+        raise SettingsError("grouping.recount needs a density, and this model has none; leave it out")
 
 
 def model_split(name: str | os.PathLike[str]) -> Split:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from panembed.errors import SettingsError
 
+PREDICTION_SECTIONS = ("input", "grouping")
+"""The sections of settings that prediction heeds; all others are for training."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
@@ -247,6 +250,30 @@ class Settings(_Section):
         for override in overrides:
             _apply(data, override)
         return cls.from_mapping(data, where)
+
+    def changed(self, overrides: Iterable[str], sections: tuple[str, ...] = PREDICTION_SECTIONS) -> Settings:
+        """These settings with `key.path=value` overrides, of some sections only.
+
+        Args:
+            overrides: such as "grouping.clear_border=false".
+            sections: that may be changed; by default those that a trained model still heeds.
+
+        Raises:
+            SettingsError: a key of another section, an unknown key (the nearest known one is named), or a wrong type.
+
+        >>> Settings().changed(["grouping.min_area=7"]).grouping.min_area
+        7
+        """
+        data = self.model_dump(mode="json")
+        for override in overrides:
+            section = override.partition("=")[0].strip().split(".")[0]
+            if section in type(self).model_fields and section not in sections:
+                raise SettingsError(
+                    f"--set {override!r}: {section} decides how a model is trained, and this one is; expected a "
+                    f"setting of {' or '.join(sections)}"
+                )
+            _apply(data, override)
+        return type(self).from_mapping(data, "--set")
 
     def advice(self) -> list[str]:
         """Sentences about settings that are allowed but hardly meant.

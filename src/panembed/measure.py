@@ -15,6 +15,9 @@ COLUMNS = (
 )
 """What `measure_objects` tells of an object where no pixel size is given."""
 
+PHYSICAL_COLUMNS = ("area_physical", "perimeter_physical")
+"""What a pixel size adds."""
+
 
 def measure_objects(
     panoptic: PanopticMap, label_set: LabelSet, *, pixel_size: float | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,9 @@ class PanopticResult:
             for i in self.label_set.things
         }
 
-    def measure(self) -> list[dict[str, Any]]:
+    def measure(self, *, pixel_size: float | None = None) -> list[dict[str, Any]]:
         """One row per object: see `panembed.measure.measure_objects`."""
-        return self._objects
-
-    @cached_property
-    def _objects(self) -> list[dict[str, Any]]:
-        return measure_objects(self.panoptic, self.label_set)
+        return measure_objects(self.panoptic, self.label_set, pixel_size=pixel_size)
 
     def overlay(self, *, opacity: float = 0.5) -> NDArray[np.uint8]:
         """The image with its objects' colours over it, HxWx3 uint8."""

@@ -157,11 +157,12 @@ def test_least_area(cli, tmp_path, tiny_data, dataset):
         ((), "expected exactly one of them, found none"),
         (("--model", "m", "--predictions", "p"), "expected exactly one of them, found both"),
         (("--predictions", "p", "--device", "cpu"), "--device has no effect with --predictions"),
+        (("--predictions", "p", "--set", "grouping.min_area=9"), "--set has no effect with --predictions"),
         (("--model", "m", "--allow-missing"), "--allow-missing has no effect with --model"),
         (("--model", "m", "--prediction-format", "instances"), "--prediction-format has no effect with --model"),
         (("--predictions", ".", "--prediction-format", "classes"), "prediction format 'classes' is unknown"),
     ],
-    ids=["none", "both", "device", "missing", "format", "unknown"],
+    ids=["none", "both", "device", "set", "missing", "format", "unknown"],
 )
 def test_options_that_do_not_go_together(cli, tmp_path, tiny_data, arguments, message):
     outcome = cli("evaluate", *arguments, "--data", tiny_data, "-o", tmp_path / "out")

@@ -192,6 +192,46 @@ def test_from_python(run, tiny_data, predicted, tiny_model):
     assert isinstance(panembed.load(run).predict(np.zeros((40, 50, 3), np.uint8)).panoptic.shape, tuple)
 
 
+def test_other_settings_this_time(cli, tiny_model, tiny_data, tmp_path, files_of):
+    """With a smallest object of more than the image there is no object; the model stays as it is."""
+    before = files_of(tiny_model)
+    most = "grouping.min_area=5000"
+    outcome = cli("predict", "-m", tiny_model, tiny_data / "images", "-o", tmp_path / "p", "--set", most)
+    assert outcome.code == 0, outcome.err
+    assert rows_of(tmp_path / "p/objects.csv") == []
+    assert cli("evaluate", "-m", tiny_model, "--data", tiny_data, "-o", tmp_path / "e", "--set", most).code == 0
+    metrics = json.loads((tmp_path / "e/metrics.json").read_text())
+    assert (metrics["objects_predicted"], metrics["overrides"]) == (0, [most])
+    assert files_of(tiny_model) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--set", "training.epochs=3"), "expected a setting of input or grouping"),
+        (("--set", "grouping.method=seed_map"), "grouping.method seed_map needs a seed head, and this model has none"),
+        (("--set", "grouping.recount=1"), "grouping.recount needs a density, and this model has none"),
+        (("--set", "input.size=[70, 70]"), "expected multiples of 32"),
+        (("--pixel-size", "0"), "--pixel-size 0: expected the length of a pixel's side, above 0"),
+    ],
+)
+def test_settings_that_a_model_cannot_take(cli, tiny_model, tiny_data, tmp_path, options, told):
+    outcome = cli("predict", "-m", tiny_model, tiny_data / "images", "-o", tmp_path / "p", *options)
+    assert outcome.code == 2
+    assert told in outcome.sentence()
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_pixel_size_adds_lengths(cli, tiny_model, tiny_data, tmp_path, predicted):
+    images = tiny_data / "images"
+    assert cli("predict", "-m", tiny_model, images, "-o", tmp_path / "p", "--pixel-size", 0.25).code == 0
+    plain, scaled = rows_of(predicted / "objects.csv"), rows_of(tmp_path / "p/objects.csv")
+    assert len(plain) == len(scaled) > 0
+    for before, after in zip(plain, scaled):
+        assert before.items() <= after.items()
+        assert float(after["area_physical"]) == int(before["area"]) / 16
+
+
 @pytest.mark.parametrize("colorful", [False, True])
 def test_no_color(cli, tiny_model, tiny_data, tmp_path, monkeypatch, colorful):
     monkeypatch.setenv("NO_COLOR", "1")

@@ -15,7 +15,7 @@ from PIL import Image
 from panembed.errors import InputError, OutputError
 from panembed.inference.prediction_folder import PredictionFolder
 from panembed.labels import Category, LabelSet, PanopticMap
-from panembed.measure import COLUMNS
+from panembed.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.result import PanopticResult
 
 FIELD = LabelSet([Category(0, "soil", False), Category(1, "crop", True), Category(2, "weed", True)])
@@ -56,6 +56,17 @@ def test_the_tables_tell_what_the_results_hold(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "failed.csv") == [{"file": "photos/d.jpg", "reason": "d.jpg: is empty"}]
     content = json.loads((tmp_path / "panoptic.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_lengths_in_the_users_unit(tmp_path: Path) -> None:
+    with PredictionFolder(tmp_path, FIELD, pixel_size=0.5) as folder:
+        assert folder.add(Path("a.jpg"), result("a", 0)) is None
+    rows = rows_of(tmp_path / "objects.csv")
+    assert rows
+    assert tuple(rows[0]) == ("file", "instance_id", *COLUMNS, *PHYSICAL_COLUMNS)
+    for row in rows:
+        assert float(row["area_physical"]) == int(row["area"]) / 4
+        assert float(row["perimeter_physical"]) == float(row["perimeter"]) / 2
 
 
 def test_no_images_leave_headings(tmp_path: Path) -> None:

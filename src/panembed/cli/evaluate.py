@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, OutputFolder, Overwrite, open_data
+from panembed.cli.options import (
+    DataFolder,
+    DataFormat,
+    Device,
+    LabelsFile,
+    OutputFolder,
+    Overwrite,
+    PredictionSettings,
+    open_data,
+)
 
 if TYPE_CHECKING:
     from panembed.datasets.sample import Dataset
@@ -69,6 +78,7 @@ def evaluate(
         bool,
         typer.Option("--oracle", help="also score with true classes and true centres: what better ones could win"),
     ] = False,
+    set_: PredictionSettings = None,
 ) -> None:
     """Score a model, or the predictions of any tool, against truth.
 
@@ -96,7 +106,8 @@ def evaluate(
     from panembed.report.figures import fates_by_size
     from panembed.report.tables import write_tables
 
-    _check_options(model, predictions, device, prediction_format, allow_missing, oracle)
+    overrides = set_ or []
+    _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
     dataset = open_data(data, format, labels, None if model is None else build.labels_of(model))
     kept: dict[str, PanopticMap] = {}
     oracles: dict[str, dict[str, float | None]] = {}
@@ -110,7 +121,7 @@ def evaluate(
 
         if model is not None:
             split = split or "test"
-            loaded = build.load(model, device=device)
+            loaded = build.load(model, device=device, overrides=overrides)
             ids = build.choose_ids(dataset, split, build.model_split(model))
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
@@ -132,6 +143,9 @@ def evaluate(
     if oracles:
         metrics["oracle"] = oracles
         write_oracles(folder, oracles)
+    if overrides:
+        metrics["overrides"] = overrides
+    if oracles or overrides:
         write_json(folder / "metrics.json", metrics)
     scored = (model or predictions or folder).resolve()
     write_tables(folder, scored.name if scored.is_dir() else scored.stem, metrics)
@@ -158,13 +172,14 @@ def _check_options(
     prediction_format: str,
     allow_missing: bool,
     oracle: bool,
+    overrides: list[str],
 ) -> None:
     from panembed.errors import SettingsError
 
     if (model is None) == (predictions is None):
         found = "none" if model is None else "both"
         raise SettingsError(f"evaluate needs --model or --predictions; expected exactly one of them, found {found}")
-    unused = {"--device": device != "auto", "--oracle": oracle}
+    unused = {"--device": device != "auto", "--oracle": oracle, "--set": bool(overrides)}
     if predictions is None:
         unused = {"--prediction-format": prediction_format != "auto", "--allow-missing": allow_missing}
     for option, given in unused.items():

@@ -26,6 +26,12 @@ OutputFolder = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="write into a folder that holds files")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
+PredictionSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="take another setting of input or grouping than the model's own, this time"
+    ),
+]
 ModelName = Annotated[
     Path, typer.Option("--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model")
 ]

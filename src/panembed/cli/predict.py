@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import Device, ModelName, OutputFolder, Overwrite
+from panembed.cli.options import Device, ModelName, OutputFolder, Overwrite, PredictionSettings
 
 
 def predict(
@@ -17,6 +17,14 @@ def predict(
     output: OutputFolder,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LENGTH",
+            help="side of a pixel, say 0.25 for micrometres: objects.csv also has area_physical and perimeter_physical",
+        ),
+    ] = None,
+    set_: PredictionSettings = None,
 ) -> None:
     """Segment images.
 
@@ -24,18 +32,23 @@ def predict(
     panoptic.json with panoptic/NAME.png (COCO panoptic). Files that can't be read are named in failed.csv.
 
     Example: panembed predict --model runs/leaf photos --output results
+
+    Example: panembed predict --model nuclei tissue --output results --set input.scale=0.6 --pixel-size 0.25
     """
     from panembed import build
     from panembed.cli.console import bar, messages
+    from panembed.errors import SettingsError
     from panembed.inference.prediction_folder import PredictionFolder
     from panembed.io.images import find_images
     from panembed.io.output_folder import claim_folder
 
+    if pixel_size is not None and not 0 < pixel_size < float("inf"):
+        raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
     files = find_images(inputs)
-    loaded = build.load(model, device=device)
+    loaded = build.load(model, device=device, overrides=set_ or ())
     folder = claim_folder(output, overwrite=overwrite)
     started = time.monotonic()
-    with bar() as progress, PredictionFolder(folder, loaded.label_set) as predictions:
+    with bar() as progress, PredictionFolder(folder, loaded.label_set, pixel_size) as predictions:
         task = progress.add_task("predicting", total=len(files), note="")
         for path, result in loaded.predict_files(files):
             error = predictions.add(path, result)

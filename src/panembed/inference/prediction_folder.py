@@ -12,7 +12,7 @@ from panembed.errors import InputError, PanembedError
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.tables import csv_writer, write_csv
 from panembed.labels import LabelSet
-from panembed.measure import COLUMNS
+from panembed.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.result import PanopticResult
 
 _MAX_WAITING = 4
@@ -27,6 +27,7 @@ class PredictionFolder:
     Args:
         folder: that exists and may be written to.
         label_set: the classes.
+        pixel_size: side of a pixel in the user's unit of length; see `panembed.measure.measure_objects`.
 
     Attributes:
         num_images: written so far, or waiting to be.
@@ -34,9 +35,10 @@ class PredictionFolder:
         failed: one row per file that gave an error: file, reason.
     """
 
-    def __init__(self, folder: Path, label_set: LabelSet) -> None:
+    def __init__(self, folder: Path, label_set: LabelSet, pixel_size: float | None = None) -> None:
         self.folder = folder
         self.label_set = label_set
+        self.pixel_size = pixel_size
         self.num_images = 0
         self.num_objects = 0
         self.failed: list[dict[str, str]] = []
@@ -45,13 +47,14 @@ class PredictionFolder:
 
     def __enter__(self) -> PredictionFolder:
         things = [self.label_set[index].name for index in self.label_set.things]
+        columns = COLUMNS if self.pixel_size is None else (*COLUMNS, *PHYSICAL_COLUMNS)
         with ExitStack() as stack:
             # Rows go to the disk at once: those of many images would fill the memory.
             self._write_summary = stack.enter_context(
                 csv_writer(self.folder / "summary.csv", ("file", "width", "height", "objects", *things))
             )
             self._write_objects = stack.enter_context(
-                csv_writer(self.folder / "objects.csv", ("file", "instance_id", *COLUMNS))
+                csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns))
             )
             self._coco = stack.enter_context(CocoPanopticWriter(self.folder, self.label_set))
             self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
@@ -90,7 +93,7 @@ class PredictionFolder:
     def _write(self, path: Path, result: PanopticResult) -> None:
         result.save(self.folder)
         self._coco.add(path.name, result.panoptic)
-        rows = result.measure()
+        rows = result.measure(pixel_size=self.pixel_size)
         self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, 1))
         height, width = result.panoptic.shape
         counts = result.counts()
