@@ -60,6 +60,15 @@ def test_a_forgotten_leaf_costs_what_the_definition_says() -> None:
     assert evaluation.ranked() == sorted(PLANTS.ids, key=by_image.__getitem__)
 
 
+@pytest.mark.parametrize("num_kept", [0, 1, 2, 3, 9])
+def test_the_worst_predictions_are_kept(num_kept: int) -> None:
+    seen: dict[str, PanopticMap] = {}
+    evaluation = evaluate_model(Knows(forget=1), PLANTS, PLANTS.ids, seen.__setitem__, num_kept=num_kept)
+    worst = evaluation.worst()
+    assert list(worst) == evaluation.ranked()[:num_kept]
+    assert all(worst[id] == seen[id] for id in worst)
+
+
 def test_only_the_ids_asked_for() -> None:
     evaluation = evaluate_model(Knows(), PLANTS, PLANTS.ids[1:2])
     assert [row["id"] for row in evaluation.rows] == PLANTS.ids[1:2]
@@ -115,6 +124,7 @@ def test_images_without_things_come_last_and_crowds_are_no_objects(tmp_path: Pat
     evaluation.add("bad", PanopticMap(half.semantic * 0, half.instance * 0), half)
     evaluation.add("crowd", PanopticMap(crowd.semantic * 0, crowd.instance), crowd)
     assert evaluation.ranked()[:2] == ["bad", "good"]
+    assert evaluation.worst() == {}
     assert [row["objects_true"] for row in evaluation.rows] == [0, 1, 1, 0]
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4

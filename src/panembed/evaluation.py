@@ -54,6 +54,7 @@ class Evaluation:
     Attributes:
         label_set: the classes.
         ap_min_area: pixels below which average precision ignores a true object; None for `default_min_area`.
+        num_kept: predictions to keep, of the images with the lowest PQ of things.
         rows: one per image.
 
     >>> from panembed.datasets.synthetic import SyntheticDataset
@@ -68,8 +69,10 @@ class Evaluation:
     label_set: LabelSet
     rows: list[dict[str, Any]] = field(default_factory=list)
     ap_min_area: int | None = None
+    num_kept: int = 0
 
     def __post_init__(self) -> None:
+        self._kept: list[tuple[tuple[bool, float], str, PanopticMap]] = []
         if self.ap_min_area is None:
             self.ap_min_area = default_min_area(self.label_set)
         self.quality = PanopticQuality(self.label_set)
@@ -107,6 +110,8 @@ class Evaluation:
         if self.census is not None:
             row |= self.census.add(overlaps)
         self.rows.append(row)
+        if self.num_kept:
+            self._kept = sorted([*self._kept, (_rank(row), id, prediction)], key=lambda kept: kept[0])[: self.num_kept]
 
     def _objects(self, classes: Ints, is_crowd: NDArray[np.bool_]) -> int:
         """Number of objects that are no crowds; the first entry is void."""
@@ -147,9 +152,15 @@ class Evaluation:
 
     def ranked(self) -> list[str]:
         """Ids from worst to best by PQ of things; images without things come last."""
-        return [
-            row["id"] for row in sorted(self.rows, key=lambda row: (row["pq_things"] is None, row["pq_things"] or 0))
-        ]
+        return [row["id"] for row in sorted(self.rows, key=_rank)]
+
+    def worst(self) -> dict[str, PanopticMap]:
+        """The first `num_kept` of `ranked`, and what was predicted for them."""
+        return {id: prediction for _, id, prediction in self._kept}
+
+
+def _rank(row: dict[str, Any]) -> tuple[bool, float]:
+    return row["pq_things"] is None, row["pq_things"] or 0.0
 
 
 def _kinds(label_set: LabelSet) -> list[str]:
@@ -174,6 +185,7 @@ def evaluate_model(
     each: Callable[[str, PanopticMap], None] | None = None,
     *,
     ap_min_area: int | None = None,
+    num_kept: int = 0,
 ) -> Evaluation:
     """Predict images of a data set and score them.
 
@@ -183,6 +195,7 @@ def evaluate_model(
         ids: which of them.
         each: called with every id and its prediction.
         ap_min_area: see `Evaluation`.
+        num_kept: see `Evaluation`.
 
     Raises:
         InputError: the classes differ, or an image can't be read.
@@ -197,7 +210,7 @@ def evaluate_model(
         sample = dataset.load(id)
         return id, model.segment(sample.image), sample.truth
 
-    return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area), each)
+    return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
 
 
 class Stored(Protocol):
@@ -215,6 +228,7 @@ def evaluate_predictions(
     each: Callable[[str, PanopticMap], None] | None = None,
     *,
     ap_min_area: int | None = None,
+    num_kept: int = 0,
 ) -> Evaluation:
     """Score predictions that are there already; only the truth is read, no image.
 
@@ -224,6 +238,7 @@ def evaluate_predictions(
         ids: which images.
         each: called with every id and its prediction.
         ap_min_area: see `Evaluation`.
+        num_kept: see `Evaluation`.
 
     Raises:
         InputError: a prediction or a truth can't be read, or they don't fit together.
@@ -233,7 +248,7 @@ def evaluate_predictions(
         truth = dataset.read_truth(id)
         return id, predictions.read(id, truth.shape), truth
 
-    return _score(_ahead(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area), each)
+    return _score(_ahead(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
 
 
 def _score(

@@ -109,6 +109,7 @@ def evaluate_oracles(
     each: Callable[[str, PanopticMap], None] | None = None,
     *,
     ap_min_area: int | None = None,
+    num_kept: int = 0,
 ) -> tuple[Evaluation, dict[str, dict[str, float | None]]]:
     """Predict images of a data set once and score them in the four ways.
 
@@ -118,6 +119,7 @@ def evaluate_oracles(
         ids: which of them.
         each: called with every id and what was predicted for it.
         ap_min_area: see `Evaluation`.
+        num_kept: see `Evaluation`.
 
     Returns:
         The evaluation of the predictions as they are, and by the names of `VARIANTS`: `pq_things`, `sq_things`,
@@ -126,7 +128,7 @@ def evaluate_oracles(
     Raises:
         InputError: the classes differ, or an image can't be read.
     """
-    evaluation = evaluate_model(model, dataset, (), ap_min_area=ap_min_area)
+    evaluation = evaluate_model(model, dataset, (), ap_min_area=ap_min_area, num_kept=num_kept)
     label_set = dataset.label_set
     quality = {name: PanopticQuality(label_set) for name in VARIANTS}
     leaf = {name: LeafScores() for name in VARIANTS} if len(label_set.things) == 1 else {}

@@ -92,9 +92,11 @@ def _check_resumable(settings: Settings, dataset: Dataset, run: Path) -> Split:
     began = Settings.load(config=path)
     if began != settings:
         ours, theirs = _flat(settings.model_dump()), _flat(began.model_dump())
-        key = next(key for key in ours if ours[key] != theirs[key])
+        # What is within by_class, labels or options may be on one side only.
+        pairs = {key: [repr(s[key]) if key in s else "nothing" for s in (ours, theirs)] for key in ours | theirs}
+        key, (asked, found) = next((key, pair) for key, pair in pairs.items() if pair[0] != pair[1])
         raise SettingsError(
-            f"--resume: {key} is {ours[key]!r}, but the run in {run} began with {theirs[key]!r}; "
+            f"--resume: {key} is {asked}, but the run in {run} began with {found}; "
             "resume with the same settings, or start a new run"
         )
     split = Split.read(run / SPLIT_FILE)

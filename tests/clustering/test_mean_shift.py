@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from sklearn.cluster import MeanShift
 from sklearn.metrics import adjusted_rand_score
 
-from panembed.clustering.mean_shift import assign, find_modes, mean_shift
+from panembed.clustering.mean_shift import _SURE_ROUNDS, assign, find_modes, mean_shift
 
 
 def balls(
@@ -270,6 +272,22 @@ def test_more_clusters_than_samples(ordered: bool, max_samples: int, least: int)
     # A few samples a round can't find all, but what they find is kept, and no cluster is cut.
     assert least <= count(labels) <= 50
     assert all(len(np.unique(labels[truth == k])) == 1 for k in range(50))
+
+
+def test_more_clusters_than_sure_rounds_find() -> None:
+    rng = np.random.default_rng(13)
+    truth = np.repeat(np.arange(2000), 24)
+    points = 8 * rng.standard_normal((2000, 8))[truth] + 0.1 * rng.standard_normal((len(truth), 8))
+    assert adjusted_rand_score(truth, mean_shift(points, min_cluster_size=20)) == 1.0
+
+
+def test_noise_is_not_searched_for_ever() -> None:
+    """Hardly a point has another within reach: a search to the end takes 64 rounds."""
+    points = 3 * np.random.default_rng(14).standard_normal((4096, 16))
+    with patch("panembed.clustering.mean_shift.assign", wraps=assign) as assigned:
+        assert count(mean_shift(points, max_samples=64, min_cluster_size=4)) == 1
+    rounds = sum(len(call.args[0]) == len(points) for call in assigned.call_args_list)
+    assert rounds == _SURE_ROUNDS
 
 
 def test_modes_are_the_centres() -> None:

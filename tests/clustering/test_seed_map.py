@@ -98,10 +98,22 @@ def test_spare_centres_are_those_not_taken():
     assert len(found.sharpness) == 2
 
 
-@pytest.mark.parametrize(("lone", "found"), [(400, 1), (600, 0)])
+@pytest.mark.parametrize(("lone", "found"), [(800, 1), (6000, 0)])
 def test_gives_up_after_many_seeds_that_are_none(lone, found):
     """A network that has learned nothing would have one in every pixel, and the search would take for ever."""
-    far = np.arange(lone, dtype=np.float32)[:, None] * 10 + 100
+    far = np.arange(lone, dtype=np.float32)[:, None] * 2 + 100
     points = np.concatenate([far, np.zeros((50, 1), np.float32)])
     scores = np.where(np.arange(len(points)) < lone, 0.9, 0.6).astype(np.float32)
     assert len(find_seeded(points, np.zeros(len(points), np.float32), scores)[0]) == found
+
+
+def test_debris_hides_no_objects(monkeypatch):
+    """More seeds are none than would end the search, but objects lie between them."""
+    monkeypatch.setattr("panembed.clustering.seed_map._REJECTED", 5)
+    monkeypatch.setattr("panembed.clustering.seed_map._REJECTED_POINTS", 0)
+    # By score: two lone points, an object, two lone points, ...
+    places = np.concatenate([np.arange(100.0), np.repeat(1000 + 10 * np.arange(50.0), 30)])[:, None]
+    rank = np.concatenate([3 * (np.arange(100) // 2) + np.arange(100) % 2, np.repeat(3 * np.arange(50) + 2, 30)])
+    scores = (0.99 - 0.001 * rank).astype(np.float32)
+    sharp = np.full(len(places), 3, np.float32)
+    assert len(find_seeded(places.astype(np.float32), sharp, scores)[0]) == 50

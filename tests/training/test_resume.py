@@ -239,6 +239,25 @@ class TestRefusals:
         assert "0.003" in outcome.sentence()
         assert files_of(folder) == before
 
+    @pytest.mark.parametrize(
+        ("began", "asked", "key"),
+        [
+            ({}, {"leaf": {"min_area": 5}}, "grouping.by_class"),
+            ({"leaf": {"min_area": 5}}, {}, "grouping.by_class"),
+            ({"leaf": {"min_area": 5}}, {"leaf": {"min_area": 6}}, "grouping.by_class.leaf.min_area"),
+        ],
+    )
+    def test_other_settings_of_a_class(self, tmp_path, tiny_data, began, asked, key):
+        from panembed import run
+        from panembed.config import Settings
+        from panembed.datasets.layout import open_dataset
+        from panembed.errors import SettingsError
+
+        before, now = (Settings.from_mapping({"grouping": {"by_class": values}}) for values in (began, asked))
+        (tmp_path / "config.yaml").write_text(before.to_yaml())
+        with pytest.raises(SettingsError, match=rf"--resume: {key}\b.* is .*, but the run in .* began with "):
+            run.train(now, open_dataset(tiny_data), tmp_path, resume=True)
+
     def test_other_data(self, cli, folder, tmp_path, files_of):
         from panembed.datasets.synthetic import SyntheticDataset, write_folder
 

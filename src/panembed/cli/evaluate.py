@@ -109,14 +109,11 @@ def evaluate(
     overrides = set_ or []
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
     dataset = open_data(data, format, labels, None if model is None else build.labels_of(model))
-    kept: dict[str, PanopticMap] = {}
     oracles: dict[str, dict[str, float | None]] = {}
     with bar() as progress:
         task = progress.add_task("evaluating", total=None, note="")
 
         def each(id: str, prediction: PanopticMap) -> None:
-            if model is not None and pictures:
-                kept[id] = prediction
             progress.advance(task)
 
         if model is not None:
@@ -126,9 +123,11 @@ def evaluate(
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
             if oracle:
-                evaluation, oracles = evaluate_oracles(loaded, dataset, ids, each, ap_min_area=ap_min_area)
+                evaluation, oracles = evaluate_oracles(
+                    loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures
+                )
             else:
-                evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area)
+                evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
         else:
             assert predictions is not None
             split = split or ("test" if (dataset.root / SPLIT_FILE).exists() else "all")
@@ -137,7 +136,7 @@ def evaluate(
             matched = match_predictions(stored, dataset, ids, allow_missing=allow_missing)
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
-            evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area)
+            evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
     evaluation.write(folder)
     metrics = evaluation.metrics()
     if oracles:
@@ -149,10 +148,7 @@ def evaluate(
         write_json(folder / "metrics.json", metrics)
     scored = (model or predictions or folder).resolve()
     write_tables(folder, scored.name if scored.is_dir() else scored.stem, metrics)
-    if predictions is not None:
-        shapes = {id: dataset.read_truth(id).shape for id in evaluation.ranked()[:pictures]}
-        kept = {id: matched.read(id, shape) for id, shape in shapes.items()}
-    _draw_worst(dataset, evaluation.rows, {id: kept[id] for id in evaluation.ranked()[:pictures]}, folder)
+    _draw_worst(dataset, evaluation.rows, evaluation.worst(), folder)
     said = Console(highlight=False)
     said.print(quality_table(evaluation.quality_result(), metrics))
     if "census" in metrics and metrics["census"]["by_size"]:

@@ -11,6 +11,7 @@ moving, F = E + 2 columns of lifted points, B points in a block.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Literal
 
@@ -25,8 +26,10 @@ _MAX_SEEDS = 512
 _MAX_COUNTED = 1024
 """Points that say how dense a seed's neighbourhood is; it orders the seeds, and the climbs see the whole sample."""
 
-_MAX_ROUNDS = 8
-"""Searches of what earlier modes leave unexplained; two are enough unless clusters differ a thousandfold in size."""
+_SURE_ROUNDS = 8
+"""Searches of what earlier modes leave unexplained. Two are enough for a few hundred clusters of like sizes. For more
+clusters more are made, but after these only while a round's modes hold points enough to be clusters, as none do in
+noise."""
 
 
 def mean_shift(
@@ -125,7 +128,7 @@ def _search(
     modes_ke = np.empty((0, num_dims), dtype=np.float32)
     labels, squared = np.zeros(num_points, dtype=np.int32), np.full(num_points, np.inf, dtype=np.float32)
     left = np.arange(num_points)
-    for _ in range(_MAX_ROUNDS):
+    for number in itertools.count(1):
         if len(left) < least:
             break
         sample_se = points_ne[spread(left, max_samples)]
@@ -151,7 +154,9 @@ def _search(
         modes_ke = np.concatenate([modes_ke, found_ke])
         if len(left) <= min(max_samples, _MAX_SEEDS):
             break
-        left = np.flatnonzero(squared > bandwidth**2)
+        before, left = len(left), np.flatnonzero(squared > bandwidth**2)
+        if number >= _SURE_ROUNDS and 2 * (before - len(left)) < least * len(found_ke):
+            break
     while len(modes_ke) and least > 1:
         # Remove the smaller half of the clusters below the least size, give their points away, and look again.
         size_k = np.bincount(labels[squared <= bandwidth**2], minlength=len(modes_ke))

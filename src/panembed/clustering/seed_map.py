@@ -17,8 +17,9 @@ Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 1 << 20
 
-_MAX_REJECTED = 500
-"""Seeds that turn out to be none, after which no more are tried: an untrained network would have one in every pixel."""
+_REJECTED, _REJECTED_POINTS = 500, 1 << 25
+"""So many seeds may turn out to be none, and two more for every object: an untrained network would have one in every
+pixel. Where there are few points, and a try costs little, it is so many points divided by their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ def find_candidates(
     centred = points - points.mean(0) if len(points) else points
     norm_n = np.square(centred).sum(1)
     centres, sharpness, taken = [], [], []
-    rejected = 0
-    while len(points) and rejected < _MAX_REJECTED:
+    patience = max(_REJECTED, _REJECTED_POINTS // max(1, len(points)))
+    while len(points) and patience > 0:
         best = int(score_n.argmax())
         if score_n[best] == -np.inf:
             break
@@ -80,7 +81,7 @@ def find_candidates(
         own_n = inside_n & free_n
         size = np.count_nonzero(own_n)
         is_taken = size >= min_cluster_size and size > own_share * np.count_nonzero(inside_n)
-        rejected += not is_taken
+        patience += 2 if is_taken else -1
         if is_taken or (spare_size is not None and size >= max(1, spare_size)):
             centres.append(points[own_n].mean(0))
             sharpness.append(np.exp(log_sharpness[own_n].mean()))
