@@ -364,9 +364,24 @@ class TestFinished:
         with pytest.raises(SettingsError, match="plain-classic, seed 0: from is None now"):
             again(experiment.model_copy(update={"variants": [*experiment.variants[:2], third]}), dataset, output)
 
-    def test_damaged_scores(self, copied, dataset):
+    def test_weights_made_again_are_scored_again(self, copied, dataset):
         experiment, output, runs = copied
-        (runs[1].folder / "scores.json").write_text("{")
+        source, taken = runs[0], runs[2]
+        assert taken.source == source.folder
+        path = taken.folder / "scores.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {}}))
+        shutil.rmtree(source.folder)
+        assert (source.state("test"), taken.state("test")) == ("to do", "to do")
+        assert again(experiment, dataset, output) == []
+        assert (source.state("test"), taken.state("test")) == ("done", "done")
+        scores = json.loads(path.read_text())
+        assert scores["metrics"]["images"] == 2
+        assert scores["train_seconds"] == json.loads((source.folder / "scores.json").read_text())["train_seconds"]
+
+    @pytest.mark.parametrize("content", ["{", "{}", "null", "[]"])
+    def test_damaged_scores(self, copied, dataset, content):
+        experiment, output, runs = copied
+        (runs[1].folder / "scores.json").write_text(content)
         with pytest.raises(PanembedError, match=r"scores\.json: is damaged; delete it"):
             again(experiment, dataset, output)
 

@@ -175,6 +175,28 @@ def test_what_seed_map_heeds_can_be_tuned() -> None:
     assert {trial.values["bandwidth"] for trial in trials} == {tuner.start["bandwidth"]}
 
 
+def test_seeds_as_wide_as_the_bandwidth_are_no_seeds_of_their_own() -> None:
+    """Allowed, and not heeded by seed_map."""
+    tuned = PanopticModel(
+        Seeded(),
+        PLANTS.label_set,
+        NATIVE,
+        Grouping("seed_map", bandwidth=1.5, seed_bandwidth=1.5, min_area=80, least_seed=0.9),
+    )
+    with GroupingTuner(tuned, PLANTS, PLANTS.ids) as tuner:
+        trials = coordinate_search(tuner.score, tuner.start, ladders(tuner.start, "seed_map"), max_trials=30)
+    assert [trial for trial in trials if trial.kept][-1].score > trials[0].score
+
+
+def test_bandwidths_stay_above_the_second_look() -> None:
+    present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
+    present |= {"least_seed": 0.5, "own_share": 0.7}
+    steps = ladders(present, "mean_shift", 1.0)
+    assert min(steps["bandwidth"]) < 1.2
+    for bandwidth in steps["bandwidth"]:
+        Grouping(bandwidth=bandwidth, second_look=1.0)  # raises where they don't go together
+
+
 @pytest.mark.parametrize("max_bytes", [2 << 30, 150_000, 0], ids=["all", "some", "none"])
 def test_figures_are_those_of_evaluate(max_bytes: int) -> None:
     tuned = model()

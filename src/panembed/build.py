@@ -186,6 +186,8 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
     if path.exists():
         split = Split.read(path)
         split.check(dataset.ids)
+        if not split.train:
+            raise InputError(f"{path}: no image is for train; make the split anew")
         return split
     if settings.split.official and isinstance(dataset, HasOfficialSplit):
         return dataset.official_split(settings.split.seed)
@@ -195,30 +197,46 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
 def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) -> tuple[str, ...]:
     """The ids of a part of a data set.
 
-    The split that a model was trained with comes first where it fits the data: any other might test on images that
-    the model has seen. Then the data folder's own.
+    The split that a model was trained with comes first where the data hold any of its images: any other might test on
+    images that the model has seen. Then the data folder's own. A warning is logged where images of the model's part
+    are missing, and where the folder's part has images of the model's other parts.
 
     Raises:
-        InputError: there is no split.
+        InputError: there is no split, or it has no image in that part.
         SettingsError: there is no such part.
     """
     if part == "all":
         return tuple(dataset.ids)
     if part not in PARTS:
         raise SettingsError(f"--split {part!r} is unknown; expected {', '.join(PARTS)} or all")
+    known = set(dataset.ids)
     wanted = () if model_split is None else model_split.select(part)
-    missing = set(wanted) - set(dataset.ids)
-    if wanted and not missing:
-        return wanted
+    if found := tuple(id for id in wanted if id in known):
+        if len(found) < len(wanted):
+            missing = next(id for id in wanted if id not in known)
+            logger.warning(
+                "%s lacks %d of the model's %d %s images, %s among them; only the others are taken",
+                *(dataset.root, len(wanted) - len(found), len(wanted), part, missing),
+            )
+        return found
     path = dataset.root / SPLIT_FILE
     if not path.exists():
-        why = f", and it lacks {len(missing)} of the model's {len(wanted)} {part} images" if missing else ""
         raise InputError(
-            f"{dataset.root}: no {SPLIT_FILE} there{why}; make one with `panembed data split`, or take --split all"
+            f"{dataset.root}: no {SPLIT_FILE} there; make one with `panembed data split`, or take --split all"
         )
     split = Split.read(path)
     split.check(dataset.ids)
-    return split.select(part)
+    ids = split.select(part)
+    if not ids:
+        raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
+    for other in PARTS:
+        shared = set(ids) & set(() if model_split is None else model_split.select(other))
+        if shared and other != part:
+            logger.warning(
+                "%s: %d of its %d %s images are among the model's %s images",
+                *(path, len(shared), len(ids), part, other),
+            )
+    return ids
 
 
 def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:

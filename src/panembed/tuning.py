@@ -73,7 +73,7 @@ class Trial:
 
 
 def ladders(
-    current: Mapping[str, float | int | None], method: Method = "mean_shift"
+    current: Mapping[str, float | int | None], method: Method = "mean_shift", second_look: float | None = None
 ) -> dict[str, tuple[float | int | None, ...]]:
     """The values to try for each of `TUNED`, ascending, with the present one among them.
 
@@ -93,9 +93,11 @@ def ladders(
         present = current[name]
         return sorted({*values, *(() if present is None else (present,))})
 
+    bandwidths = [round(bandwidth * f, 4) for f in _BANDWIDTH_FACTORS]
+    least = second_look or 0.0
     every: dict[str, tuple[float | int | None, ...]] = {
         "seed_bandwidth": (*with_present("seed_bandwidth", (round(bandwidth * f, 4) for f in _SEED_FACTORS)), None),
-        "bandwidth": tuple(with_present("bandwidth", (round(bandwidth * f, 4) for f in _BANDWIDTH_FACTORS))),
+        "bandwidth": tuple(with_present("bandwidth", (b for b in bandwidths if b > least))),
         "min_area": tuple(sorted({max(1, round(area * f)) for f in _AREA_FACTORS} | {int(area)})),
         "min_confidence": tuple(with_present("min_confidence", _CONFIDENCES)),
         "least_seed": tuple(with_present("least_seed", _LEAST_SEEDS)),
@@ -261,7 +263,7 @@ class GroupingTuner:
     @property
     def start(self) -> Values:
         """The model's present settings, those of `TUNED`."""
-        return {name: getattr(self.model.grouping, name) for name in TUNED}
+        return _together({name: getattr(self.model.grouping, name) for name in TUNED})
 
     def score(self, values: Values) -> float:
         """The criterion with these settings, all others as they are."""

@@ -61,6 +61,18 @@ def test_split(cli, data):
     assert (other["seed"], other["train"]) != (0, split["train"])
 
 
+def test_split_of_data_named_by_its_json(cli, tiny_data, tmp_path):
+    """It goes where it is looked for, beside the data."""
+    assert cli("data", "convert", tiny_data, "--to", "coco-panoptic", "-o", tmp_path / "coco").code == 0
+    (named,) = (path for path in (tmp_path / "coco").rglob("*.json") if path.name != "split.json")
+    for path in (tmp_path / "coco").rglob("split.json"):
+        path.unlink()
+    outcome = cli("data", "split", named)
+    assert outcome.code == 0, outcome.err
+    again = cli("data", "split", named)
+    assert "there is a split already" in again.sentence()
+
+
 def test_split_elsewhere_with_other_fractions(cli, tiny_data, tmp_path):
     outcome = cli("data", "split", tiny_data, "-o", tmp_path / "s.json", "--fractions", "0.8", "0.1", "0.1")
     assert outcome.code == 0, outcome.err

@@ -192,6 +192,25 @@ def test_from_python(run, tiny_data, predicted, tiny_model):
     assert isinstance(panembed.load(run).predict(np.zeros((40, 50, 3), np.uint8)).panoptic.shape, tuple)
 
 
+def test_interrupted_while_predicting(cli, tiny_model, tiny_data, tmp_path, monkeypatch):
+    from panembed.inference.predictor import PanopticModel
+
+    whole = PanopticModel.predict_files
+
+    def two(self, paths):
+        for number, found in enumerate(whole(self, paths)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield found
+
+    monkeypatch.setattr(PanopticModel, "predict_files", two)
+    outcome = cli("predict", "-m", tiny_model, tiny_data / "images", "-o", tmp_path / "p")
+    assert outcome.code == 130
+    done = len(rows_of(tmp_path / "p/summary.csv"))
+    assert done == len(list((tmp_path / "p").glob("*_instances.png"))) <= 2
+    assert f"interrupted; {done} of 10 images are done" in outcome.err
+
+
 def test_other_settings_this_time(cli, tiny_model, tiny_data, tmp_path, files_of):
     """With a smallest object of more than the image there is no object; the model stays as it is."""
     before = files_of(tiny_model)

@@ -78,11 +78,29 @@ def test_no_images_leave_headings(tmp_path: Path) -> None:
     assert not (tmp_path / "failed.csv").exists()
 
 
-def test_an_interruption_leaves_pictures_but_no_tables(tmp_path: Path) -> None:
+def test_after_an_interruption_the_tables_tell_of_what_is_written(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
+        for number in range(20):
+            folder.add(Path(f"{number}.png"), result(str(number), number))
+        folder.add(Path("bad.png"), InputError("bad.png: is empty"))
+        raise KeyboardInterrupt
+    written = [f"{number}.png" for number in range(folder.num_images)]
+    assert 15 <= len(written) <= 20
+    assert sorted(p.name for p in tmp_path.glob("*_overlay.png")) == sorted(
+        f"{Path(n).stem}_overlay.png" for n in written
+    )
+    assert [row["file"] for row in rows_of(tmp_path / "summary.csv")] == written
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == written
+    assert len(rows_of(tmp_path / "objects.csv")) == folder.num_objects
+    assert len(rows_of(tmp_path / "failed.csv")) == 1
+
+
+def test_a_fault_leaves_pictures_but_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
         folder.add(Path("a.png"), result("a", 0))
         folder._waiting[0].result()
-        raise KeyboardInterrupt
+        raise ZeroDivisionError
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["a_instances.png", "a_overlay.png", "a_semantic.png", "panoptic"]
 

@@ -135,6 +135,38 @@ def test_no_files(model: PanopticModel) -> None:
     assert list(model.predict_files([])) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DefaultCPUAllocator: not enough memory\nat ..."), r"RuntimeError: .* not enough memory\)"),
+        (MemoryError(), r"\(MemoryError\)"),
+        (ValueError("points: found NaN or infinity"), "found NaN"),
+    ],
+    ids=["memory", "bare", "nan"],
+)
+def test_an_image_that_fails_costs_no_other(model: PanopticModel, tmp_path: Path, error: Exception, told: str) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        write_png(path, photo(width=90 + number))
+
+    class Fails(BrightIsLeaf):
+        calls = 0
+
+        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            self.calls += 1
+            if self.calls == 2:
+                raise error
+            return super().__call__(images)
+
+    model.backend = Fails()
+    first, second, third = (result for _, result in model.predict_files(paths))
+    assert isinstance(second, InputError)
+    with pytest.raises(InputError, match=rf"1\.png: could not be segmented .*{told}"):
+        raise second
+    assert isinstance(first, PanopticResult)
+    assert isinstance(third, PanopticResult)
+
+
 def test_a_fault_of_the_program_is_not_taken_for_a_broken_file(model: PanopticModel, tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", photo())
 

@@ -37,6 +37,28 @@ def test_objects_of_all_classes_are_pushed_apart_on_demand(per_class):
     assert (push == 0) == per_class
 
 
+@pytest.mark.parametrize("per_class", [True, False])
+def test_ignored_pixels_teach_the_seed_head_nothing(per_class):
+    logits, embeddings, semantic, instance = batch()
+    semantic[:, :, :2] = 255
+    seeds = torch.zeros(2, 2, 16, 16, requires_grad=True)
+    loss = PanopticLoss([1, 2], alpha=0, beta=0, gamma=0, soft_mask=1, per_class=per_class)
+    loss(logits, embeddings, semantic, instance, seeds).total.backward()
+    by_class = {c: float(seeds.grad[:, 1][semantic == c].abs().sum()) for c in (0, 1, 2, 255)}
+    assert by_class[255] == 0
+    assert min(by_class[c] for c in (0, 1, 2)) > 0
+
+
+@pytest.mark.parametrize("per_class", [True, False])
+def test_segments_of_stuff_are_no_objects(per_class):
+    logits, embeddings, semantic, instance = batch()
+    seeds = torch.zeros(2, 2, 16, 16)
+    loss = PanopticLoss([1, 2], soft_mask=1, per_class=per_class)
+    plain = float(loss(logits, embeddings, semantic, instance, seeds).instance)
+    numbered = torch.where(semantic == 0, 1 + torch.arange(16) // 8 * 7, instance)
+    assert float(loss(logits, embeddings, semantic, numbered, seeds).instance) == plain
+
+
 def test_weights_of_classes():
     _, embeddings, semantic, instance = batch()
     logits = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))

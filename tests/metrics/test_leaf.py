@@ -63,6 +63,11 @@ def test_by_hand_with_gaps() -> None:
     assert difference_in_count(prediction, truth) == 0
 
 
+def test_ids_too_large_for_a_float() -> None:
+    ids = np.array([[2**60, 2**60 + 1]], np.uint64)
+    assert difference_in_count(ids, np.zeros_like(ids)) == 2
+
+
 def test_merged_leaves_cost_in_one_direction_only() -> None:
     truth, merged = np.array([[1, 1, 2, 2, 3, 3]]), np.array([[1, 1, 1, 1, 3, 3]])
     assert best_dice(merged, truth) == pytest.approx((2 / 3 + 1) / 2)

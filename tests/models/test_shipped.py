@@ -15,6 +15,7 @@ import panembed
 from panembed.build import choose_ids, model_split, resolve_model_folder
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.samples import sample_nuclei
+from panembed.datasets.splits import Split
 from panembed.datasets.synthetic import SyntheticDataset, write_folder
 from panembed.errors import InputError, ModelError
 from panembed.models import shipped
@@ -111,7 +112,7 @@ def test_evaluate_by_name_scores_the_images_that_the_model_has_not_seen(cli, pla
     assert ids == set(read_config(plants).split["test"])
 
 
-def test_data_that_the_split_is_not_of(plants, tmp_path):
+def test_data_that_the_split_is_not_of(plants, tmp_path, caplog):
     """All test images are missing, or one of two."""
     strangers = sample_nuclei()
     split = model_split("plants")
@@ -122,11 +123,31 @@ def test_data_that_the_split_is_not_of(plants, tmp_path):
     for kind in ("images", "labels"):
         (tmp_path / "data" / kind / f"{split.test[0]}.png").unlink()
     part = open_dataset(tmp_path / "data")
-    with pytest.raises(
-        InputError, match=f"lacks 1 of the model's {len(split.test)} test images; .*data split.*--split all"
-    ):
-        choose_ids(part, "test", split)
-    assert set(choose_ids(part, "train", split)) == set(split.train)
+    assert caplog.text == ""
+    assert choose_ids(part, "test", split) == split.test[1:]
+    assert f"lacks 1 of the model's 2 test images, {split.test[0]} among them" in caplog.text
+    caplog.clear()
+    assert choose_ids(part, "train", split) == split.train
+    assert caplog.text == ""
+
+
+def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tmp_path, caplog):
+    """None of the model's test images is there, but some that it was trained on are."""
+    split = model_split("plants")
+    data = SyntheticDataset(10, size=64)
+    write_folder(data, tmp_path / "data")
+    for id in split.test:
+        for kind in ("images", "labels"):
+            (tmp_path / "data" / kind / f"{id}.png").unlink()
+    with pytest.raises(InputError, match=r"no split\.json there; .*data split.*--split all"):
+        choose_ids(open_dataset(tmp_path / "data"), "test", split)
+    Split(split.val, (), split.train[:3]).write(tmp_path / "data/split.json")
+    assert choose_ids(open_dataset(tmp_path / "data"), "test", split) == split.train[:3]
+    assert "3 of its 3 test images are among the model's train images" in caplog.text
+    assert choose_ids(open_dataset(tmp_path / "data"), "val", split) == split.val
+    Split(split.val, (), ()).write(tmp_path / "data/split.json")
+    with pytest.raises(InputError, match=r"split\.json: no image is for test"):
+        choose_ids(open_dataset(tmp_path / "data"), "test", split)
 
 
 def test_start_from_a_name_that_is_not_there(cli, plants, tiny_data, tiny_config):

@@ -408,6 +408,18 @@ def test_a_crowd_has_a_class_but_is_no_object() -> None:
         assert np.array_equal(example.instance.numpy() == number, same)
 
 
+def test_numbered_stuff_is_no_object() -> None:
+    """COCO panoptic files may hold several segments of a stuff class."""
+    sample = blocks()
+    soil = sample.truth.semantic == 0
+    assert soil.any()
+    instance = np.where(soil, 3 + np.arange(soil.shape[1]) // 64, sample.truth.instance)
+    numbered = Sample(sample.image, PanopticMap(sample.truth.semantic, instance, sample.truth.crowd), "a")
+    one, other = (TrainingSet(Fixed(s), ("a",), Preparation((96, 128)), None)[0, 0] for s in (sample, numbered))
+    assert torch.equal(one.instance, other.instance)
+    assert torch.equal(one.semantic, other.semantic)
+
+
 @pytest.mark.parametrize("fit", ["resize", "native"])
 def test_without_augmentation_it_is_what_prediction_sees(fit: str) -> None:
     preparation = Preparation((64, 96), fit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -79,7 +80,7 @@ def quality_table(result: PanopticQualityResult, metrics: dict[str, Any]) -> Tab
         table.add_row(name, *_percent(score), *_counts(score), style="bold")
     table.add_section()
     for name, score in result.per_class.items():
-        table.add_row(name, *_percent(score), *_counts(score))
+        table.add_row(escape(name), *_percent(score), *_counts(score))
     return table
 
 
@@ -92,7 +93,7 @@ def _counts(score: Score) -> list[str]:
 
 
 def _caption(metrics: dict[str, Any]) -> str:
-    parts = [f"{metrics['images']} images, {metrics['objects_true']} objects, {metrics['objects_predicted']} found"]
+    parts = [f"{metrics['images']} images, {metrics['objects_true']} objects, {metrics['objects_predicted']} predicted"]
     if metrics.get("sbd") is not None:
         parts.append(f"SBD {100 * metrics['sbd']:.1f}, |DiC| {metrics['abs_dic']:.2f}, FBD {100 * metrics['fbd']:.1f}")
     if metrics.get("ap") is not None:

@@ -86,7 +86,7 @@ def split(
     dataset = open_data(folder, format, labels)
     if official and not hasattr(dataset, "official_split"):
         raise SettingsError("--official has no effect on this layout, which has no split of its own; leave it out")
-    path = output or folder / SPLIT_FILE
+    path = output or dataset.root / SPLIT_FILE
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: there is a split already; keep it, or replace it with --overwrite")
     if official:

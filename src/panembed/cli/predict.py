@@ -48,13 +48,18 @@ def predict(
     loaded = build.load(model, device=device, overrides=set_ or ())
     folder = claim_folder(output, overwrite=overwrite)
     started = time.monotonic()
-    with bar() as progress, PredictionFolder(folder, loaded.label_set, pixel_size) as predictions:
-        task = progress.add_task("predicting", total=len(files), note="")
-        for path, result in loaded.predict_files(files):
-            error = predictions.add(path, result)
-            if error is not None:
-                progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
-            progress.advance(task)
+    predictions = PredictionFolder(folder, loaded.label_set, pixel_size)
+    try:
+        with bar() as progress, predictions:
+            task = progress.add_task("predicting", total=len(files), note="")
+            for path, result in loaded.predict_files(files):
+                error = predictions.add(path, result)
+                if error is not None:
+                    progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
+                progress.advance(task)
+    except KeyboardInterrupt as error:
+        done = f"{predictions.num_images} of {len(files)} images are done, and {folder} tells of these"
+        raise KeyboardInterrupt(done) from error
     messages().print(
         f"{predictions.num_images} images, {predictions.num_objects} objects in {time.monotonic() - started:.1f} s; "
         f"written to {folder}"

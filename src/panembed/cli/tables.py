@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from panembed.datasets.census import Census
@@ -41,7 +42,7 @@ def census_table(census: Census, label_set: LabelSet) -> Table:
     for index, category in enumerate(label_set):
         if index in absent:
             continue
-        row = [str(category.id), category.name, "thing" if category.is_thing else "stuff"]
+        row = [str(category.id), escape(category.name), "thing" if category.is_thing else "stuff"]
         row += [str(census.images_with[index]), f"{100 * census.pixels[index] / total:.1f} %"]
         if category.is_thing:
             objects, areas = census.objects[index], census.areas[index]

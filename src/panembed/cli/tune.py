@@ -73,7 +73,7 @@ def tune(
                     f"outputs of {tuner.num_kept} of {len(ids)} images fit in memory; the network runs again on the "
                     "others in every trial"
                 )
-            start, steps = tuner.start, ladders(tuner.start, loaded.grouping.method)
+            start, steps = tuner.start, ladders(tuner.start, loaded.grouping.method, loaded.grouping.second_look)
             task = progress.add_task("trials", total=trials, note="")
 
             def score(values: dict[str, float | int | None]) -> float:

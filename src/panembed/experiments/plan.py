@@ -222,7 +222,7 @@ class Run:
         if scores is not None:
             self._compare("from", self.source and self.source.parent.name, scores["from"])
             self._compare_settings(Settings.from_mapping(scores["settings"], str(self.folder / SCORES_FILE)))
-            if scores["score"] == part:
+            if scores["score"] == part and not self._is_outdated(scores):
                 return "done"
         config = self.folder / "config.yaml"
         if config.is_file() and self.source is None:
@@ -230,6 +230,13 @@ class Run:
         if self.failure() is not None:
             return "failed"
         return "begun" if self.is_begun() else "to do"
+
+    def _is_outdated(self, scores: dict[str, Any]) -> bool:
+        """Whether the weights were taken from a training that has been made again since, or is gone."""
+        if self.source is None:
+            return False
+        source = read_scores(self.source)
+        return source is None or source["train_seconds"] != scores["train_seconds"]
 
     def is_begun(self) -> bool:
         """Whether there is a training to go on with; `panembed.run.train` writes the split last of what that takes."""
@@ -255,12 +262,15 @@ class Run:
 def read_scores(folder: Path) -> dict[str, Any] | None:
     """What scores.json of a run's folder holds; None where there is none, InputError where it is damaged."""
     path = folder / SCORES_FILE
+    data: Any = None
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged; delete it, and the run is scored again") from error
+    except ValueError:
+        pass
+    if not isinstance(data, dict) or not {"from", "score", "settings", "metrics", "train_seconds"} <= data.keys():
+        raise InputError(f"{path}: is damaged; delete it, and the run is scored again")
     return data
 
 

@@ -22,7 +22,8 @@ _MAX_WAITING = 4
 class PredictionFolder:
     """Writes results while the next image is being predicted.
 
-    Use as a context manager; the tables and panoptic.json appear at its end, and only if the block raises nothing.
+    Use as a context manager; the tables and panoptic.json appear at its end, and only if the block raises nothing, or
+    KeyboardInterrupt: then they tell of the images written so far, and what waits is dropped.
 
     Args:
         folder: that exists and may be written to.
@@ -42,6 +43,7 @@ class PredictionFolder:
         self.num_images = 0
         self.num_objects = 0
         self.failed: list[dict[str, str]] = []
+        self._num_written = 0
         self._names: dict[str, Path] = {}
         self._waiting: deque[Future[None]] = deque()
 
@@ -65,6 +67,11 @@ class PredictionFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._writer.shutdown(cancel_futures=True)
+            self._waiting.clear()
+            self.num_images = self._num_written
+            kind, error, traceback = None, None, None
         self._end.__exit__(kind, error, traceback)
 
     def add(self, path: Path, result: PanopticResult | PanembedError) -> PanembedError | None:
@@ -99,6 +106,7 @@ class PredictionFolder:
         counts = result.counts()
         self._write_summary([{"file": path.name, "width": width, "height": height, "objects": len(rows), **counts}])
         self.num_objects += len(rows)
+        self._num_written += 1
 
     def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

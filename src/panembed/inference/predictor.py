@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from panembed.errors import PanembedError
+from panembed.errors import InputError, PanembedError
 from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
 from panembed.io.images import read_image
 from panembed.labels import LabelSet, PanopticMap
 from panembed.result import PanopticResult
+
+logger = logging.getLogger("panembed")
 
 
 class PanopticModel:
@@ -79,7 +82,8 @@ class PanopticModel:
     def predict_files(self, paths: Iterable[Path]) -> Iterator[tuple[Path, PanopticResult | PanembedError]]:
         """Segment files, several at a time where that is faster; results come in the order of the paths.
 
-        A file that can't be read gives its error instead of a result, and the rest go on.
+        A file that can't be read, or that the network or the grouping fails on, gives its error instead of a result,
+        and the rest go on.
         """
         workers = self.backend.num_workers
         waiting: deque[tuple[Path, Future[PanopticResult]]] = deque()
@@ -99,3 +103,8 @@ def _outcome(path: Path, prediction: Future[PanopticResult]) -> tuple[Path, Pano
         return path, prediction.result()
     except PanembedError as error:
         return path, error
+    except (RuntimeError, MemoryError, ValueError) as error:
+        # RuntimeError is how PyTorch tells that memory ran out, ValueError how mean shift refuses NaN.
+        logger.debug("%s", path, exc_info=error)
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
+        return path, InputError(f"{path}: could not be segmented ({reason}); if memory ran out, make the image smaller")

@@ -102,8 +102,11 @@ class PanopticLoss(nn.Module):
             l_sem = self._weighted_cross_entropy(logits, semantic, instance)
         else:
             l_sem = self._cross_entropy(logits, semantic)
-        classes = semantic if self.per_class else None
-        thing_ids = self.thing_ids if self.per_class else None
+        classes, thing_ids = semantic, self.thing_ids
+        if not self.per_class and thing_ids:
+            # As one class of things: ignored pixels and stuff stay what they are.
+            is_thing = torch.isin(semantic, torch.tensor(thing_ids, device=semantic.device))
+            classes, thing_ids = torch.where(is_thing, thing_ids[0], semantic), thing_ids[:1]
         l_inst = logits.new_zeros(())
         if self.alpha or self.beta or self.gamma or not self.soft_mask:
             l_inst = discriminative_loss(

@@ -137,8 +137,8 @@ def _overlaps(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np
     is_start[1:] = (flat_a[1:] != flat_a[:-1]) | (flat_b[1:] != flat_b[:-1])
     starts = np.flatnonzero(is_start)
     lengths = np.diff(starts, append=a.size)
-    ids_a, row = np.unique(np.append(flat_a[starts], 0), return_inverse=True)
-    ids_b, column = np.unique(np.append(flat_b[starts], 0), return_inverse=True)
+    ids_a, row = np.unique(np.append(flat_a[starts], flat_a.dtype.type(0)), return_inverse=True)
+    ids_b, column = np.unique(np.append(flat_b[starts], flat_b.dtype.type(0)), return_inverse=True)
     if ids_a[0] < 0 or ids_b[0] < 0:
         raise ValueError(f"expected labels >= 0, found {min(ids_a[0], ids_b[0])}")
     cell = row[:-1] * len(ids_b) + column[:-1]

@@ -249,7 +249,8 @@ class Trainer:
         self.sums.zero_()
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
+        # Weights that are no numbers would end every later attempt, too; at the end of the epoch that is an error.
+        if not self.accelerator.is_main_process or not bool(torch.isfinite(self.sums).all()):
             return
         state = {
             "network": self.network.state_dict(),

@@ -7,6 +7,7 @@ same whatever the number of workers, and after a resume.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,7 +195,9 @@ class TrainingSet(TorchDataset[TrainingExample]):
         scale = source_scale if augmentation is not None else 1.0
         height, width = preparation.size
         size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
-        self._kept: list[tuple[Tensor, Tensor]] = [_keep(dataset.load(id), size) for id in ids]
+        self._kept: list[tuple[Tensor, Tensor]] = [
+            _keep(dataset.load(id), size, dataset.label_set.things) for id in ids
+        ]
         self._paste: CopyPaste | None = None
         if augmentation is not None and augmentation.copy_paste > 0:
             self._paste = CopyPaste(
@@ -243,9 +246,11 @@ class TrainingSet(TorchDataset[TrainingExample]):
         return TrainingExample(prepared, torch.where(semantic < 0, IGNORE, semantic), instance)
 
 
-def _keep(sample: Sample, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
-    """Image 3xHxW uint8, and float32 labels: class index + 1 (0 for ignore) and instance numbered from 1."""
-    image, semantic, instance = sample.image, sample.truth.semantic, sample.truth.instance
+def _keep(sample: Sample, size: tuple[int, int] | None, things: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Image 3xHxW uint8, and float32 labels: class index + 1 (0 for ignore) and object numbered from 1."""
+    image, semantic = sample.image, sample.truth.semantic
+    # Segments of stuff may be numbered, too, and are no objects.
+    instance = np.where(np.isin(semantic, things), sample.truth.instance, 0)
     key = (semantic.astype(np.int64) << 32) | instance
     for category, number in sample.truth.crowd:
         # A group is no object: its pixels have a class but pull on nothing.
