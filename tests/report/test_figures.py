@@ -15,7 +15,7 @@ from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import OutputError
 from panembed.labels import Category, LabelSet, PanopticMap
-from panembed.report.figures import Comparison, comparison, error_maps, loss_curves, match_colors
+from panembed.report.figures import Comparison, _around_objects, comparison, error_maps, loss_curves, match_colors
 
 TWO_THINGS = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
 
@@ -117,13 +117,31 @@ def test_errors_have_colors_and_need_no_photograph(
 
 
 def test_a_lost_object_is_circled(tmp_path: Path) -> None:
-    one = leaves((5, 15))
-    rows = [Comparison("a", None, leaves((5, 15), (30, 50)), one), Comparison("a", None, one, one)]
+    two = leaves((5, 15), (30, 50))
+    rows = [Comparison("a", None, leaves((5, 15), (18, 26), (30, 50)), two), Comparison("a", None, two, two)]
     error_maps(rows, LEAVES, tmp_path / "a.png")
     picture = read(tmp_path / "a.png")
     lost, found = np.array_split(picture, 2, axis=1)
     # The two maps differ only by the circle, a ring of white between two of black, on black.
     assert (lost == 255).all(2).sum() > (found == 255).all(2).sum() + 100
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.lists(st.tuples(st.integers(0, 89), st.integers(0, 89)), max_size=4))
+def test_what_is_shown_holds_all_objects_in_the_images_shape(
+    height: int, width: int, places: list[tuple[int, int]]
+) -> None:
+    maps = [np.zeros((height, width), int), np.zeros((height, width), int)]
+    for number, (y, x) in enumerate(places):
+        maps[number % 2][y % height, x % width] = number + 1
+    row = Comparison("a", None, *(PanopticMap(np.where(m > 0, LEAF, SOIL), m) for m in maps))
+    (left, right), (top, bottom) = _around_objects(row, LEAVES)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    assert np.count_nonzero(np.maximum(*maps)[top:bottom, left:right]) == np.count_nonzero(np.maximum(*maps))
+    assert abs((right - left) / width - (bottom - top) / height) <= 0.5 / width + 0.5 / height + 1e-9
+    if not places:
+        assert (right - left, bottom - top) == (width, height)
 
 
 def test_no_photograph_no_column_for_it(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
     axes.set(
         ylim=(max(len(labels), 1) - 0.5, -0.5), xlabel=f"{shown.title}{', percent' if shown.factor == 100 else ''}"
     )
-    axes.set_title("a point a seed, the bar their mean" + (", hollow: published" if known else ""), fontsize=9)
+    axes.set_title("dot: one training; bar: their mean" + ("; hollow: published" if known else ""), fontsize=9)
     axes.grid(axis="x", alpha=0.3)
     axes.axhline(len(known) - 0.5, color="0.8", linewidth=0.8)
     with atomic_path(path) as temporary:

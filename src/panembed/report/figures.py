@@ -97,16 +97,19 @@ _FATE_COLORS = {
 }
 """Of true objects, and of predicted ones; see `panembed.metrics.error_census.classify_objects`."""
 
+_TRUE_NAMES = {"merged": "merged with another", "split": "in pieces", "boundary": "bad outline"}
+"""What a label says of a true object."""
+
 _PREDICTED_NAMES = {"merged": "holds several", "split": "a piece", "boundary": "bad outline"}
-"""What a label says of a predicted object, where its name speaks of true ones."""
+"""What it says of a predicted one."""
 
 
 def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
     """Draw input, truth, prediction and errors side by side, one row per image.
 
-    A predicted object has the colour of the true object that it overlaps most, so that an equal colour means found.
-    The errors are those of `error_maps`. Where no row has an image there is no input, where no class is a thing there
-    are no errors.
+    A predicted object has the colour of the true object that it overlaps most (`match_colors`), found or not. The
+    errors are those of `error_maps`. Where no row has an image there is no input, where no class is a thing there are
+    no errors.
 
     Args:
         rows: at least one.
@@ -144,7 +147,8 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     """Draw what is wrong with each object, without photographs: for images that may not be shown.
 
     A predicted object has the colour of its label (`panembed.metrics.error_census.classify_objects`); a circle of the
-    area of each true object that is lost stands at the middle of it.
+    area of each true object that is lost stands at the middle of it. Of each image the part about its objects is
+    shown.
 
     Args:
         rows: at least one; their images are not used.
@@ -160,13 +164,31 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     drawn: set[str] = set()
     for axis, row in zip(grid, rows):
         drawn |= _draw_errors(axis, row.prediction, row.truth, label_set)
-        axis.set(xticks=[], yticks=[])
+        (left, right), (top, bottom) = _around_objects(row, label_set)
+        axis.set(xticks=[], yticks=[], xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
         axis.set_title(_shortened(row.name), fontsize=9)
         axis.set_xlabel(row.caption, fontsize=8)
     for axis in grid[len(rows) :]:
         axis.set_axis_off()
     _add_legend(figure, drawn)
     _save(figure, path)
+
+
+def _around_objects(row: Comparison, label_set: LabelSet) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last column and row, exclusive, of a part of the image's shape that holds its objects, true or not."""
+    height, width = row.truth.shape
+    objects = np.isin(row.truth.semantic, label_set.things) | np.isin(row.prediction.semantic, label_set.things)
+    if not objects.any():
+        return (0, width), (0, height)
+    lines = [np.flatnonzero(objects.any(axis)) for axis in (0, 1)]
+    share = max((line[-1] + 1 - line[0]) / side for line, side in zip(lines, (width, height)))
+    sides = [min(side, round(1.1 * share * side)) for side in (width, height)]
+    middles = [(line[0] + line[-1] + 1) // 2 for line in lines]
+    starts = [
+        int(np.clip(middle - side // 2, 0, whole - side))
+        for middle, side, whole in zip(middles, sides, (width, height))
+    ]
+    return (starts[0], starts[0] + sides[0]), (starts[1], starts[1] + sides[1])
 
 
 def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> set[str]:
@@ -193,7 +215,7 @@ def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_
 def _add_legend(figure: Figure, drawn: set[str]) -> None:
     """Name what `_draw_errors` has drawn below the figure, if it is anything."""
     handles: list[Artist] = [
-        Patch(color=color, label=_PREDICTED_NAMES.get(label, label.replace("_", " ")))
+        Patch(color=color, label=_name(label, _PREDICTED_NAMES))
         for label, color in _FATE_COLORS.items()
         if label in drawn
     ]
@@ -203,6 +225,10 @@ def _add_legend(figure: Figure, drawn: set[str]) -> None:
         handles.append(ring)
     if handles:
         figure.legend(handles=handles, fontsize=8, ncols=len(handles), loc="outside lower center", frameon=False)
+
+
+def _name(label: str, names: Mapping[str, str]) -> str:
+    return names.get(label, label.replace("_", " "))
 
 
 def _shortened(name: str) -> str:
@@ -225,7 +251,9 @@ def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
         shares = np.array([100 * g[label] / g["objects"] for g in groups])
         if not shares.any():
             continue
-        bars = axes.barh(names, shares, left=left, color=_FATE_COLORS[label], label=label.replace("_", " "), height=0.7)
+        bars = axes.barh(
+            names, shares, left=left, color=_FATE_COLORS[label], label=_name(label, _TRUE_NAMES), height=0.7
+        )
         axes.bar_label(bars, [f"{s:.0f}" if s >= 4 else "" for s in shares], label_type="center", fontsize=8)
         left += shares
     axes.set(xlim=(0, 100), xlabel="percent of true objects")
