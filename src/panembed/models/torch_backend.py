@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+_MOST_WORKERS = 8
+
 
 class TorchBackend:
     """Calls a network in inference mode.
@@ -25,13 +27,16 @@ class TorchBackend:
 
     @property
     def num_workers(self) -> int:
-        """On a CPU one per thread that PyTorch may use: whole images side by side wait less than parts of one image."""
-        return torch.get_num_threads() if self.device.type == "cpu" else 1
+        """On a CPU one per thread that PyTorch may use: whole images side by side wait less than parts of one image.
+
+        But at most 8, as every image needs memory of its own.
+        """
+        return min(torch.get_num_threads(), _MOST_WORKERS) if self.device.type == "cpu" else 1
 
     def start_worker(self) -> None:
         """See `panembed.inference.backend.Backend`."""
         if self.device.type == "cpu":
-            torch.set_num_threads(1)  # of this thread only
+            torch.set_num_threads(max(1, torch.get_num_threads() // _MOST_WORKERS))  # of this thread only
 
     def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """See `panembed.inference.backend.Backend`."""

@@ -1,0 +1,17 @@
+"""How many images are computed side by side, and by how many threads each."""
+
+import pytest
+import torch
+from torch import nn
+
+from panembed.models.torch_backend import TorchBackend
+
+
+@pytest.mark.parametrize(("threads", "workers", "each"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 8, 2), (60, 8, 7)])
+def test_workers_share_the_threads(monkeypatch, threads, workers, each):
+    told = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    backend = TorchBackend(nn.Identity())
+    backend.start_worker()
+    assert (backend.num_workers, told) == (workers, [each])
