@@ -32,6 +32,7 @@ from panembed.models.shipped import resolve_model_folder as resolve_model_folder
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
     from torch import nn
 
     from panembed.losses.panoptic import PanopticLoss
@@ -322,7 +323,6 @@ def trainer(
         SettingsError: settings that don't go together.
     """
     import torch
-    from accelerate import Accelerator
 
     from panembed.models.pretrained import ModelConfig, load_fitting_weights, save_model
     from panembed.training.run_log import RunLog
@@ -364,7 +364,7 @@ def trainer(
         save_best=save_best,
         checkpoint_path=run / "checkpoints" / "last.pt",
         log=RunLog(run, tensorboard=tensorboard),
-        accelerator=Accelerator(mixed_precision=mixed_precision(settings, chosen), cpu=chosen.type == "cpu"),
+        accelerator=accelerator(settings, chosen),
         epochs=training.epochs,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
@@ -383,6 +383,29 @@ def trainer(
         checkpoint_seconds=training.checkpoint_seconds,
         progress=progress,
     )
+
+
+def accelerator(settings: Settings, chosen: torch.device) -> Accelerator:
+    """What brings network and batches to a device, in the precision that the settings ask for.
+
+    Raises:
+        SettingsError: started as one of several processes.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps the first device and precision for the whole process, a notebook's too.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    made = Accelerator(mixed_precision=mixed_precision(settings, chosen), cpu=chosen.type == "cpu")
+    if made.num_processes > 1:
+        raise SettingsError(
+            f"training runs in one process, and this is one of {made.num_processes}; start it without a launcher, and "
+            "choose a device with --device"
+        )
+    return made
 
 
 def mixed_precision(settings: Settings, chosen: torch.device) -> str:

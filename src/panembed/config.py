@@ -134,7 +134,7 @@ class TrainingSettings(_Section):
     validate_every: int = Field(1, ge=1, description="epochs")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     num_workers: int = Field(0, ge=0, description="processes that augment images; 0 does it in the training process")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     checkpoint_seconds: float = Field(60.0, ge=0, description="at least this long between checkpoints within an epoch")
 
 

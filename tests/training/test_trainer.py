@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader
 
+from panembed import build
+from panembed.config import Settings
 from panembed.datasets.sample import Sample
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import SettingsError
@@ -17,7 +21,7 @@ from panembed.losses.panoptic import PanopticLoss
 from panembed.models.panoptic_net import PanopticNet
 from panembed.training.run_log import RunLog
 from panembed.training.trainer import EpochSampler, Interrupted, Trainer
-from panembed.training.transforms import Augmentation, TrainingSet
+from panembed.training.transforms import Augmentation, TrainingSet, collate
 
 SIZE = (64, 64)
 
@@ -84,6 +88,39 @@ def test_two_images_can_be_learnt_by_heart(tmp_path):
     with torch.inference_mode():
         scores, _ = trainer.network.eval()(example.image[None])
     assert ((scores[0].argmax(0) == example.semantic).float().mean()) > 0.85
+
+
+def test_batches_reach_the_device(tmp_path):
+    """As accelerate brings them to a GPU; `meta` is a device that every machine has."""
+    trainer, _ = make(tmp_path)
+    loader = DataLoader(trainer.examples, batch_size=2, sampler=[(0, 0), (0, 1)], collate_fn=collate)
+    (batch,) = prepare_data_loader(loader, device=torch.device("meta"), put_on_device=True)
+    assert {batch.image.device.type, batch.semantic.device.type, batch.instance.device.type} == {"meta"}
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_training_has_its_own_precision_and_one_process(monkeypatch):
+    """Two trainings in one notebook."""
+    cpu = torch.device("cpu")
+    for precision, name in (("float32", "no"), ("bfloat16", "bf16"), ("float32", "no")):
+        settings = Settings.from_mapping({"training": {"precision": precision}})
+        assert build.accelerator(settings, cpu).mixed_precision == name
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(SettingsError, match="one of 2; start it without a launcher"):
+        build.accelerator(settings, cpu)
+
+
+@pytest.mark.parametrize("seed", [20240131, 2**63 - 1])
+def test_any_seed(tmp_path, seed):
+    assert len(make(tmp_path, seed=seed)[0].fit()) == 1
+
+
+def test_patience_counts_where_validation_could_tell(tmp_path):
+    values = [3.0, 2.0, 1.0]
+    trainer, _ = make(tmp_path, epochs=6, validate_every=2, patience=1, validate=scripted(values))
+    assert len(trainer.fit()) == 6
+    stopped, _ = make(tmp_path / "b", epochs=6, validate_every=2, patience=1, validate=scripted([3.0, 4.0, 1.0]))
+    assert len(stopped.fit()) == 4
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_pq"])

@@ -177,7 +177,6 @@ def _train_and_score(
     from panembed.models.pretrained import read_config
 
     if run.source is None:
-        _forget_precision()
         begun = run.is_begun()
         with progress(run) as told:
             rows = train(
@@ -226,13 +225,6 @@ def _seconds_an_image(model: PanopticModel, dataset: Dataset, ids: Sequence[str]
         model.segment(image)
         spent.append(time.perf_counter() - started)
     return statistics.median(spent)
-
-
-def _forget_precision() -> None:
-    """Let the next training choose its precision; accelerate keeps the first one's for the whole process."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def _has_ended(folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,9 +129,11 @@ class Trainer:
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            # The images are shared, not sent, which Python's newer ways to start a process can't do for many tensors.
+            multiprocessing_context="fork" if self.num_workers > 0 and sys.platform == "linux" else None,
         )
         # In step with the sampler, not with what accelerate makes of it.
-        self.steps_per_epoch = max(1, len(self.examples) // self.batch_size // self.accelerator.num_processes)
+        self.steps_per_epoch = max(1, len(self.examples) // self.batch_size)
         optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
         self.network = self.network.to(memory_format=torch.channels_last)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(self.network, optimizer, loader)
@@ -164,7 +167,7 @@ class Trainer:
             self._restore()
         saved = time.monotonic()
         with _stop_on_signal() as stop:
-            while self.epoch < self.epochs and not self.stopping.exhausted(self.epoch - 1):
+            while self.epoch < self.epochs and not self._is_exhausted():
                 started = time.monotonic() - self.seconds
                 for batch in self._batches():
                     self._train_step(batch)
@@ -182,6 +185,10 @@ class Trainer:
                     raise Interrupted("all is saved, go on with --resume")
         return self.log.rows
 
+    def _is_exhausted(self) -> bool:
+        """Whether validation has stopped improving; an epoch without validation says nothing."""
+        return self.epoch % self.validate_every == 0 and self.stopping.exhausted(self.epoch - 1)
+
     def _batches(self) -> Iterator[TrainingExample]:
         self.sampler.epoch = self.epoch
         self.sampler.start = self.step * self.batch_size
@@ -195,7 +202,7 @@ class Trainer:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         # What is random inside the network depends on the step only, so a resumed run repeats it.
-        torch.manual_seed((self.seed * 1_000_003 + self.epoch) * 1_000_003 + self.step)
+        torch.manual_seed(((self.seed * 1_000_003 + self.epoch) * 1_000_003 + self.step) % 2**63)
         with self.accelerator.autocast():
             logits, embeddings, *seeds = self.model(batch.image)
         terms = self.loss(logits, embeddings, batch.semantic, batch.instance, *seeds)
@@ -212,7 +219,7 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self.sums += torch.stack([terms.total.detach(), terms.semantic, terms.instance]).double().cpu()
+        self.sums += torch.stack([terms.total.detach(), terms.semantic, terms.instance]).cpu().double()
         self.step += 1
         if self.progress is not None:
             self.progress.step(self.epoch + 1, self.step, float(self.sums[0]) / self.step)

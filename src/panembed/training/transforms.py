@@ -39,6 +39,14 @@ class TrainingExample:
     semantic: Tensor
     instance: Tensor
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TrainingExample:
+        """The same on another device; accelerate calls this to bring batches to the network."""
+        return TrainingExample(
+            self.image.to(device, non_blocking=non_blocking),
+            self.semantic.to(device, non_blocking=non_blocking),
+            self.instance.to(device, non_blocking=non_blocking),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
