@@ -167,8 +167,8 @@ def publishable(config: ModelConfig, metrics: Mapping[str, Any]) -> ModelConfig:
     held_out: dict[str, Any] = {"images": metrics["images"], "objects": metrics["objects_true"]}
     for _, keys, _, _, _ in MEASURES:
         held_out["_".join(keys)] = value_at(metrics, keys)
-    made = ModelConfig(settings, config.categories, config.split, {**config.metrics, "held_out": held_out})
-    for text in strings([made.settings, made.categories, made.split, made.metrics]):
+    made = ModelConfig(settings, config.categories, config.split, {**config.metrics, "held_out": held_out}, config.seen)
+    for text in strings([made.settings, made.categories, made.split, made.metrics, list(made.seen)]):
         refuse_paths(text, "config.json")
     return made
 

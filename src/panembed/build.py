@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,12 +195,20 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
     return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
 
 
-def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) -> tuple[str, ...]:
+def choose_ids(
+    dataset: Dataset, part: str, model_split: Split | None = None, seen: Iterable[str] = ()
+) -> tuple[str, ...]:
     """The ids of a part of a data set.
 
     The split that a model was trained with comes first where the data hold any of its images: any other might test on
     images that the model has seen. Then the data folder's own. A warning is logged where images of the model's part
-    are missing, and where the folder's part has images of the model's other parts.
+    are missing, and where the part has images that the model knows.
+
+    Args:
+        dataset: the images.
+        part: train, val, test or all.
+        model_split: of the model.
+        seen: ids that models learned from which this one started from (`ModelConfig.seen`).
 
     Raises:
         InputError: there is no split, or it has no image in that part.
@@ -219,6 +227,7 @@ def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) ->
                 "%s lacks %d of the model's %d %s images, %s among them; only the others are taken",
                 *(dataset.root, len(wanted) - len(found), len(wanted), part, missing),
             )
+        _warn_of(alike(found, seen), found, part, "learned from by a model that this one started from")
         return found
     path = dataset.root / SPLIT_FILE
     if not path.exists():
@@ -231,13 +240,18 @@ def choose_ids(dataset: Dataset, part: str, model_split: Split | None = None) ->
     if not ids:
         raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
     for other in PARTS:
-        shared = set(ids) & set(() if model_split is None else model_split.select(other))
-        if shared and other != part:
-            logger.warning(
-                "%s: %d of its %d %s images are among the model's %s images",
-                *(path, len(shared), len(ids), part, other),
-            )
+        if model_split is not None and other != part:
+            _warn_of(alike(ids, model_split.select(other)), ids, part, f"among the model's {other} images")
+    _warn_of(alike(ids, seen), ids, part, "learned from by a model that this one started from")
     return ids
+
+
+def _warn_of(shared: Sequence[str], ids: Sequence[str], part: str, what: str) -> None:
+    if shared and part != "train":
+        logger.warning(
+            "%d of the %d %s images are by their names %s, %s among them; scores on these flatter",
+            *(len(shared), len(ids), part, what, shared[0]),
+        )
 
 
 def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:
@@ -298,6 +312,32 @@ def model_split(name: str | os.PathLike[str]) -> Split:
     return Split(tuple(data["train"]), tuple(data["val"]), tuple(data["test"]), data["seed"], tuple(data["fractions"]))
 
 
+def seen_before(name: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Ids of images that models learned from which this one started from."""
+    from panembed.models.pretrained import read_config
+
+    return read_config(resolve_model_folder(name)).seen
+
+
+def seen_images(name: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Ids of images that a model learned from, or one that it started from."""
+    from panembed.models.pretrained import read_config
+
+    config = read_config(resolve_model_folder(name))
+    return tuple(sorted({*config.split["train"], *config.seen}))
+
+
+def alike(ids: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Those ids that may name the same images as others: equal, or equal but for a folder that one of the two lacks.
+
+    >>> alike(["A1/plant001", "plant002", "A2/plant003"], ["plant001", "A1/plant002", "A1/plant003"])
+    ['A1/plant001', 'plant002']
+    """
+    known = set(others)
+    bare, last = {id for id in known if "/" not in id}, {id.rpartition("/")[2] for id in known}
+    return [id for id in ids if id in known or id.rpartition("/")[2] in (bare if "/" in id else last)]
+
+
 def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the numbers in label images meant to a model, if its settings said so."""
     require_torch()
@@ -334,9 +374,18 @@ def trainer(
     chosen = device(device_name)
     torch.manual_seed(training.seed)
     net = network(settings, label_set, pretrained=settings.model.start_from is None)
+    seen: tuple[str, ...] = ()
     if settings.model.start_from is not None:
         anew = load_fitting_weights(resolve_model_folder(settings.model.start_from), net)
         logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
+        seen = seen_images(settings.model.start_from)
+        for part in ("val", "test"):
+            if shared := alike(split.select(part), seen):
+                logger.warning(
+                    "%d of the %d %s images have the names of images that %s learned from, %s among them; if they are "
+                    "the same, their scores will flatter: take the split of that model",
+                    *(len(shared), len(split.select(part)), part, settings.model.start_from, shared[0]),
+                )
     examples = TrainingSet(
         dataset,
         split.train,
@@ -354,7 +403,7 @@ def trainer(
 
     def save_best(best: nn.Module, row: dict[str, float | int]) -> None:
         (run / "model").mkdir(exist_ok=True)
-        save_model(run / "model", best, ModelConfig(**config, metrics=dict(row)))
+        save_model(run / "model", best, ModelConfig(**config, metrics=dict(row), seen=seen))
 
     return Trainer(
         net,

@@ -1,11 +1,12 @@
 """A training run in a folder: begin it, go on with it.
 
-A run folder holds config.yaml, environment.json, split.json, train.log, metrics.csv, curves.png,
+A run folder holds config.yaml, environment.json, classes.json, split.json, train.log, metrics.csv, curves.png,
 checkpoints/last.pt and model/ (model.safetensors, config.json, README.md).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -20,10 +21,14 @@ from panembed.datasets.splits import SPLIT_FILE, Split
 from panembed.errors import InputError, SettingsError
 from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
+from panembed.labels import LabelSet
 from panembed.report.figures import loss_curves
 
 if TYPE_CHECKING:
     from panembed.training.trainer import Progress
+
+
+CLASSES_FILE = "classes.json"
 
 
 def train(
@@ -77,6 +82,7 @@ def train(
             (run / stale).unlink(missing_ok=True)
         write_text(run / "config.yaml", settings.to_yaml())
         write_json(run / "environment.json", build.environment())
+        write_json(run / CLASSES_FILE, dataset.label_set.to_list())
         split.write(run / SPLIT_FILE)
     with _log_to(run / "train.log"):
         # Killed before the first checkpoint, a run resumes from its beginning.
@@ -99,12 +105,31 @@ def _check_resumable(settings: Settings, dataset: Dataset, run: Path) -> Split:
             f"--resume: {key} is {asked}, but the run in {run} began with {found}; "
             "resume with the same settings, or start a new run"
         )
+    _check_classes(dataset, run)
     split = Split.read(run / SPLIT_FILE)
     try:
         split.check(dataset.ids)
     except InputError as error:
         raise InputError(f"--resume: {dataset.root} is not the data that the run began with: {error}") from error
     return split
+
+
+def _check_classes(dataset: Dataset, run: Path) -> None:
+    """The same channels must go on meaning the same classes; colours may change."""
+    path = run / CLASSES_FILE
+    if not path.is_file():
+        return
+    try:
+        began = LabelSet.from_list(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: is damaged; copy the run again, or start a new one") from error
+    ours, theirs = ([(c.id, c.name, c.is_thing) for c in label_set] for label_set in (dataset.label_set, began))
+    if ours != theirs:
+        names = [", ".join(f"{id} {name}" for id, name, _ in classes) for classes in (ours, theirs)]
+        raise InputError(
+            f"--resume: the classes of {dataset.root} are {names[0]} now, but the run began with {names[1]}; give it "
+            "the same data, or start a new run"
+        )
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

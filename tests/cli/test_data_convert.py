@@ -12,6 +12,7 @@ from PIL import Image
 from panembed.datasets.convert import FORMS, convert
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.sample import Sample
+from panembed.datasets.splits import Split, make_split
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, OutputError, SettingsError
 from panembed.io.cityscapes import CITYSCAPES
@@ -397,3 +398,52 @@ def test_real_data_in_every_form(name, forms, count, data, tmp_path):
         for a, b in zip(source.ids, again.ids, strict=True):
             assert same_segments(source.read_truth(a), again.read_truth(b), source.label_set)
         assert perfect(source, again)
+
+
+def made_folder(path):
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "cityscapes"])
+def test_a_split_goes_along(tmp_path, form):
+    """Under the new names: else a model's test images would be drawn into training."""
+    source = made_folder(tmp_path / "cvppp")
+    convert(SyntheticDataset(6, size=32), "cvppp", source)
+    for path in list(source.glob("*.png")):
+        (source / "A1").mkdir(exist_ok=True)
+        path.rename(source / "A1" / path.name)
+    dataset = open_dataset(source)
+    assert all(id.startswith("A1/") for id in dataset.ids)
+    split = make_split(dataset.ids, seed=3)
+    split.write(source / "split.json")
+    convert(dataset, form, made_folder(tmp_path / "out"))
+    made, kept = open_dataset(tmp_path / "out"), Split.read(tmp_path / "out/split.json")
+    kept.check(made.ids)
+    assert (kept.seed, kept.fractions) == (3, split.fractions)
+    for part in ("train", "val", "test"):
+        names = [id.rpartition("/")[2].removeprefix("A1_") for id in kept.select(part)]
+        assert names == [id.rpartition("/")[2] for id in split.select(part)]
+
+
+def test_an_official_split_goes_along(tmp_path):
+    def city(part, count):
+        return {f"{part}/town/{n}": PanopticMap(np.full((8, 8), 0), np.zeros((8, 8), int)) for n in range(count)}
+
+    convert(Made(CITYSCAPES, city("train", 5) | city("val", 2)), "cityscapes", made_folder(tmp_path / "city"))
+    convert(open_dataset(tmp_path / "city"), "coco-panoptic", made_folder(tmp_path / "coco"))
+    split = Split.read(tmp_path / "coco/split.json")
+    assert set(split.test) == {"val/town/0", "val/town/1"}
+    split.check(open_dataset(tmp_path / "coco").ids)
+    # Without its test images it has none to keep.
+    convert(Made(CITYSCAPES, city("train", 5)), "cityscapes", made_folder(tmp_path / "half"))
+    convert(open_dataset(tmp_path / "half"), "coco-panoptic", made_folder(tmp_path / "half-coco"))
+    assert not (tmp_path / "half-coco/split.json").exists()
+
+
+def test_a_split_that_does_not_fit_is_told_before_anything_is_written(tmp_path):
+    convert(SyntheticDataset(4, size=32), "folder", made_folder(tmp_path / "a"))
+    make_split(["x", "y", "z"]).write(tmp_path / "a/split.json")
+    with pytest.raises(InputError, match="not in the data"):
+        convert(open_dataset(tmp_path / "a"), "coco-panoptic", made_folder(tmp_path / "b"))
+    assert not list((tmp_path / "b").iterdir())

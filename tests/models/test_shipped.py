@@ -131,6 +131,31 @@ def test_data_that_the_split_is_not_of(plants, tmp_path, caplog):
     assert caplog.text == ""
 
 
+def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, tiny_data):
+    """A run that starts from a model with another split, and its scores."""
+    from panembed import build
+    from panembed.config import Settings
+    from panembed.datasets.splits import make_split
+
+    dataset, first = open_dataset(tiny_data), model_split("plants")
+    settings = Settings.from_mapping(read_config(plants).settings | {"training": {"epochs": 1}})
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"start_from": "plants"})})
+    split = make_split(dataset.ids, seed=8)
+    known = set(split.test) & set(first.train)
+    assert known
+    trainer = build.trainer(settings, dataset, split, tmp_path, device_name="cpu")
+    assert f"{len(known)} of the 2 test images have the names of images that plants learned from" in caplog.text
+    caplog.clear()
+    trainer.save_best(trainer.network, {"epoch": 1})
+    assert set(read_config(tmp_path / "model").seen) == set(first.train)
+    ids = choose_ids(dataset, "test", model_split(tmp_path / "model"), build.seen_before(tmp_path / "model"))
+    assert ids == split.test
+    assert f"{len(known)} of the 2 test images are by their names learned from by a model" in caplog.text
+    caplog.clear()
+    build.trainer(settings, dataset, first, tmp_path, device_name="cpu")
+    assert "have the names" not in caplog.text
+
+
 def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tmp_path, caplog):
     """None of the model's test images is there, but some that it was trained on are."""
     split = model_split("plants")
@@ -143,7 +168,7 @@ def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tm
         choose_ids(open_dataset(tmp_path / "data"), "test", split)
     Split(split.val, (), split.train[:3]).write(tmp_path / "data/split.json")
     assert choose_ids(open_dataset(tmp_path / "data"), "test", split) == split.train[:3]
-    assert "3 of its 3 test images are among the model's train images" in caplog.text
+    assert "3 of the 3 test images are by their names among the model's train images" in caplog.text
     assert choose_ids(open_dataset(tmp_path / "data"), "val", split) == split.val
     Split(split.val, (), ()).write(tmp_path / "data/split.json")
     with pytest.raises(InputError, match=r"split\.json: no image is for test"):

@@ -258,6 +258,17 @@ class TestRefusals:
         with pytest.raises(SettingsError, match=rf"--resume: {key}\b.* is .*, but the run in .* began with "):
             run.train(now, open_dataset(tiny_data), tmp_path, resume=True)
 
+    def test_other_classes(self, cli, folder, tiny_data, files_of):
+        path = folder / "classes.json"
+        classes = json.loads(path.read_text())
+        path.write_text(json.dumps([dict(c, name="weed") if c["isthing"] else c for c in classes]))
+        before = files_of(folder)
+        outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume")
+        assert outcome.code == 1
+        assert "the run began with" in outcome.sentence()
+        assert "weed" in outcome.sentence()
+        assert files_of(folder) == before
+
     def test_other_data(self, cli, folder, tmp_path, files_of):
         from panembed.datasets.synthetic import SyntheticDataset, write_folder
 

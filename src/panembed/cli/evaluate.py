@@ -119,7 +119,7 @@ def evaluate(
         if model is not None:
             split = split or "test"
             loaded = build.load(model, device=device, overrides=overrides)
-            ids = build.choose_ids(dataset, split, build.model_split(model))
+            ids = build.choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
             if oracle:

@@ -63,7 +63,7 @@ def tune(
             f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
             "or give --dry-run and --output"
         )
-    ids = build.choose_ids(dataset, split, build.model_split(model))
+    ids = build.choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
     folder = claim_folder(output or model / "tune", overwrite=overwrite)
     with bar() as progress:
         task = progress.add_task("network", total=len(ids), note="")

@@ -1,13 +1,14 @@
 """Write a data set in another layout, so that other programs read it, and so does `open_dataset`.
 
 Nothing is lost without a word: what a layout can't say is an error that names the image. Numbers of objects may change;
-which pixels are one segment, of which class, and whether it is a crowd, do not. CVPPP's layout alone has no place for
-class names: its classes are always background and leaf.
+which pixels are one segment, of which class, and whether it is a crowd, do not. A split goes along. CVPPP's layout
+alone has no place for class names: its classes are always background and leaf.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import os
 import shutil
@@ -22,6 +23,7 @@ from panembed.datasets.cityscapes import SPLITS
 from panembed.datasets.cvppp import SUBSETS, CvpppDataset
 from panembed.datasets.folder import LABELS_FILE, FolderDataset, LabelCoding
 from panembed.datasets.sample import Dataset
+from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split
 from panembed.errors import InputError, OutputError, SettingsError
 from panembed.io.atomic import atomic_path, write_text
 from panembed.io.cityscapes import encode_instance_ids
@@ -50,6 +52,10 @@ class _Writer(Protocol):
         """Path of the photograph, without suffix."""
         ...
 
+    def new_id(self, id: str) -> str:
+        """What the image is called in the new layout."""
+        ...
+
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
         """Write one truth; `image` is where its photograph will be."""
         ...
@@ -68,6 +74,9 @@ class _CocoPanoptic:
         ids = getattr(dataset, "image_ids", {})
         # Whole numbers stay; hotcoco and the COCO tools want nothing else.
         self._ids: dict[str, int] = ids if ids and all(isinstance(value, int) for value in ids.values()) else {}
+
+    def new_id(self, id: str) -> str:
+        return id
 
     def image_target(self, id: str) -> Path:
         return self.root / "images" / id
@@ -92,11 +101,14 @@ class _Folder:
         wide = self.encoding == "class-instance" and _needs_wide(self.label_set)
         self.void = WIDE_VOID if wide else PACKED_VOID
 
+    def new_id(self, id: str) -> str:
+        return _flat(id)
+
     def image_target(self, id: str) -> Path:
-        return self.root / "images" / _flat(id)
+        return self.root / "images" / self.new_id(id)
 
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
-        path = self.root / self.folder / f"{_flat(id)}.png"
+        path = self.root / self.folder / f"{self.new_id(id)}.png"
         encode = encode_objects if self.encoding == "instances" else encode_packed
         numbers = encode(truth, self.label_set, void=self.void)
         path.parent.mkdir(exist_ok=True)
@@ -128,14 +140,14 @@ class _Cvppp:
         parts = [id.split("/") for id in dataset.ids]
         self._in_subsets = all(len(part) == 2 and part[0] in SUBSETS for part in parts)
 
-    def _name(self, id: str) -> str:
+    def new_id(self, id: str) -> str:
         return id if self._in_subsets else _flat(id)
 
     def image_target(self, id: str) -> Path:
-        return self.root / f"{self._name(id)}_rgb"
+        return self.root / f"{self.new_id(id)}_rgb"
 
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
-        path = self.root / f"{self._name(id)}_label.png"
+        path = self.root / f"{self.new_id(id)}_label.png"
         path.parent.mkdir(exist_ok=True)
         write_leaf_labels(path, truth, self.label_set)
 
@@ -149,15 +161,15 @@ class _Cityscapes:
     def __init__(self, root: Path, dataset: Dataset) -> None:
         self.root, self.label_set = root, dataset.label_set
 
-    def _name(self, id: str) -> str:
+    def new_id(self, id: str) -> str:
         parts = id.split("/")
         return id if len(parts) == 3 and parts[0] in SPLITS else f"train/converted/{_flat(id)}"
 
     def image_target(self, id: str) -> Path:
-        return self.root / "leftImg8bit" / f"{self._name(id)}_leftImg8bit"
+        return self.root / "leftImg8bit" / f"{self.new_id(id)}_leftImg8bit"
 
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
-        path = self.root / "gtFine" / f"{self._name(id)}_gtFine_instanceIds.png"
+        path = self.root / "gtFine" / f"{self.new_id(id)}_gtFine_instanceIds.png"
         numbers = encode_instance_ids(truth, self.label_set)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, numbers)
@@ -189,7 +201,8 @@ def convert(
     """Write a data set in another layout.
 
     Ids stay where the layout has folders; otherwise `A1/plant001` becomes `A1_plant001`. Cityscapes' layout puts images
-    whose ids aren't SPLIT/CITY/NAME into `train/converted`.
+    whose ids aren't SPLIT/CITY/NAME into `train/converted`. The data set's split.json is written with the new ids;
+    where it has none, its official split is, if it has one and the new layout none.
 
     Args:
         dataset: with truth.
@@ -215,6 +228,7 @@ def convert(
     """
     check_conversion(dataset, form, output, images)
     output = Path(output)
+    split = _split_of(dataset, form)
     writer = FORMS[form](output, dataset)
     taken: dict[Path, str] = {}
     for id in dataset.ids:
@@ -236,6 +250,24 @@ def convert(
         if each is not None:
             each(id)
     writer.close()
+    if split is not None:
+        train, val, test = (tuple(map(writer.new_id, split.select(part))) for part in PARTS)
+        dataclasses.replace(split, train=train, val=val, test=test).write(output / SPLIT_FILE)
+
+
+def _split_of(dataset: Dataset, form: str) -> Split | None:
+    """The data set's split.json, or the official split that its layout says and the new one doesn't."""
+    path = dataset.root / SPLIT_FILE
+    if path.is_file():
+        split = Split.read(path)
+        split.check(dataset.ids)
+        return split
+    if isinstance(dataset, HasOfficialSplit) and form != "cityscapes":
+        # Where official images are missing there may be no such split to keep.
+        with contextlib.suppress(InputError):
+            split = dataset.official_split()
+            return split if split.test else None
+    return None
 
 
 def check_conversion(dataset: Dataset, form: str, output: str | os.PathLike[str], images: str = "copy") -> None:

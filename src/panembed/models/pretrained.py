@@ -48,12 +48,14 @@ class ModelConfig:
         split: image ids for training, validation and test.
         metrics: validation figures of these weights; a shipped model has `held_out`, a mapping of scores on test images
             (see `summary`), beside them.
+        seen: ids of images that models learned from which this one started from.
     """
 
     settings: dict[str, Any]
     categories: list[dict[str, Any]]
     split: dict[str, Any]
     metrics: dict[str, Any]
+    seen: tuple[str, ...] = ()
 
 
 def save_model(folder: Path, network: nn.Module, config: ModelConfig, *, half: bool = False) -> None:
@@ -85,6 +87,7 @@ def save_model(folder: Path, network: nn.Module, config: ModelConfig, *, half: b
         "categories": config.categories,
         "settings": config.settings,
         "split": config.split,
+        "seen": list(config.seen),
         # JSON has no NaN, which is what PQ of stuff is where the label set has none.
         "metrics": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in config.metrics.items()},
     }
@@ -124,7 +127,8 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     for key, kind in (("settings", dict), ("categories", list), ("split", dict), ("metrics", dict)):
         if not isinstance(data.get(key), kind):
             raise ModelError(f"{path}: key {key!r} is missing or damaged; copy the model folder again")
-    return ModelConfig(data["settings"], data["categories"], data["split"], data["metrics"])
+    seen = data.get("seen", [])
+    return ModelConfig(data["settings"], data["categories"], data["split"], data["metrics"], tuple(map(str, seen)))
 
 
 def summary(folder: str | os.PathLike[str]) -> str:
