@@ -27,7 +27,7 @@ from panembed.evaluation import Evaluation
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels import LabelSet
+from panembed.labels import LabelSet, PanopticMap
 from panembed.models.shipped import resolve_model_folder as resolve_model_folder
 
 if TYPE_CHECKING:
@@ -465,6 +465,26 @@ def mixed_precision(settings: Settings, chosen: torch.device) -> str:
     return "bf16" if wanted == "bfloat16" else "no"
 
 
+class _Truths(Sequence[PanopticMap]):
+    """True maps of images, kept in memory as far as `max_bytes` go, the others read each time."""
+
+    def __init__(self, dataset: Dataset, ids: Sequence[str], max_bytes: int = 1 << 30) -> None:
+        self._dataset, self._ids = dataset, ids
+        self._kept: list[PanopticMap] = []
+        for id in ids:
+            truth = dataset.read_truth(id)
+            max_bytes -= truth.semantic.nbytes + truth.instance.nbytes
+            if max_bytes < 0:
+                break
+            self._kept.append(truth)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._kept[index] if index < len(self._kept) else self._dataset.read_truth(self._ids[index])
+
+
 class Validation:
     """Figures on validation images from one pass: losses at the network's size, PQ at the images' own size."""
 
@@ -477,7 +497,7 @@ class Validation:
         self.preparation = preparation(settings.input)
         self.grouping = grouping(settings.grouping, self.label_set)
         self.examples = TrainingSet(dataset, ids, self.preparation)
-        self.truths = [dataset.read_truth(id) for id in ids]
+        self.truths = _Truths(dataset, ids)
         self.objective, self.device = objective, chosen
 
     def __call__(self, net: nn.Module) -> dict[str, float]:

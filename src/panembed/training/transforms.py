@@ -6,9 +6,11 @@ same whatever the number of workers, and after a resume.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,11 @@ from panembed.errors import SettingsError
 from panembed.inference.preparation import STRIDE, Preparation, resize_image, resize_nearest
 from panembed.labels import IGNORE
 from panembed.training.copy_paste import CopyPaste
+
+logger = logging.getLogger("panembed")
+
+MAX_BYTES = 8 << 30
+"""Images and labels that are kept in memory, unless told otherwise; with all of Cityscapes it would be 40 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +176,57 @@ def _about_objects(
     return np.array(centre)
 
 
+class StoredImages(Sequence[tuple[Tensor, Tensor]]):
+    """Images and labels of a data set at a working size: in memory as far as they fit, the others read again each time.
+
+    Items are image 3xHxW uint8 and labels 2xHxW float32: class index + 1 (0 for ignore), and object numbered from 1
+    within the image over all classes.
+
+    Args:
+        dataset: where they come from.
+        ids: which of them.
+        size: height and width that they are stretched to; None keeps their own.
+        max_bytes: of them to keep.
+
+    Attributes:
+        num_kept: how many are in memory.
+        class_counts: pixels of each class index.
+
+    Raises:
+        InputError: one can't be read; each is read once here.
+    """
+
+    def __init__(
+        self, dataset: Dataset, ids: Sequence[str], size: tuple[int, int] | None, *, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._dataset, self._ids, self._size = dataset, ids, size
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self.class_counts = np.zeros(IGNORE, dtype=np.int64)
+        left = max_bytes
+        for id in ids:
+            image, labels = _keep(dataset.load(id), size, dataset.label_set.things)
+            self.class_counts += np.bincount(labels[0].numpy().ravel(), minlength=IGNORE + 1)[1:]
+            left -= image.nbytes + labels.nbytes
+            if left >= 0:
+                self._kept.append((image, labels))
+        self.num_kept = len(self._kept)
+        if self.num_kept < len(ids):
+            logger.info("%d of %d images fit in memory; the others are read each time", self.num_kept, len(ids))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The image and the labels of this index."""
+        if index < self.num_kept:
+            image, labels = self._kept[index]
+        else:
+            image, labels = _keep(self._dataset.load(self._ids[index]), self._size, self._dataset.label_set.things)
+        return image, labels.float()
+
+
 class TrainingSet(TorchDataset[TrainingExample]):
-    """Images of a data set, read and resized once, then kept in memory.
+    """Images of a data set, read and resized once, then kept in memory as far as they fit.
 
     Args:
         dataset: where they come from.
@@ -179,6 +235,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         augmentation: None shows every image as prediction would see it (for validation).
         source_scale: keep images at this times the input's size; only with fit "resize" and augmentation.
         seed: of the augmentation.
+        max_bytes: see `StoredImages`.
 
     Raises:
         SettingsError: objects are to be pasted, and the images hold none.
@@ -195,6 +252,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         *,
         source_scale: float = 1.0,
         seed: int = 0,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.preparation = preparation
         self.augmentation = augmentation
@@ -203,9 +261,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         scale = source_scale if augmentation is not None else 1.0
         height, width = preparation.size
         size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
-        self._kept: list[tuple[Tensor, Tensor]] = [
-            _keep(dataset.load(id), size, dataset.label_set.things) for id in ids
-        ]
+        self._kept = StoredImages(dataset, ids, size, max_bytes=max_bytes)
         self._paste: CopyPaste | None = None
         if augmentation is not None and augmentation.copy_paste > 0:
             self._paste = CopyPaste(
@@ -222,10 +278,8 @@ class TrainingSet(TorchDataset[TrainingExample]):
 
     def class_shares(self, num_classes: int) -> NDArray[np.float64]:
         """The share that each class has of all labelled pixels; 0 for one that doesn't occur."""
-        counts = np.zeros(num_classes)
-        for _, labels in self._kept:
-            counts += np.bincount(labels[0].int().numpy().ravel(), minlength=num_classes + 1)[1:]
-        return np.asarray(counts / max(1.0, counts.sum()))
+        counts = self._kept.class_counts[:num_classes]
+        return np.asarray(counts / max(1, counts.sum()))
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingExample:
         epoch, index = key
@@ -255,7 +309,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
 
 
 def _keep(sample: Sample, size: tuple[int, int] | None, things: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Image 3xHxW uint8, and float32 labels: class index + 1 (0 for ignore) and object numbered from 1."""
+    """Image 3xHxW uint8, and integer labels 2xHxW: class index + 1 (0 for ignore) and object numbered from 1."""
     image, semantic = sample.image, sample.truth.semantic
     # Segments of stuff may be numbered, too, and are no objects.
     instance = np.where(np.isin(semantic, things), sample.truth.instance, 0)
@@ -271,7 +325,8 @@ def _keep(sample: Sample, size: tuple[int, int] | None, things: Sequence[int]) -
     if size is not None:
         image = resize_image(image, size)
         classes, numbers = resize_nearest(classes, size), resize_nearest(numbers, size)
-    labels = torch.from_numpy(np.stack([classes, numbers]).astype(np.float32))
+    smallest = np.int16 if numbers.max(initial=0) <= np.iinfo(np.int16).max else np.int32
+    labels = torch.from_numpy(np.stack([classes, numbers]).astype(smallest))
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), labels
 
 
