@@ -160,9 +160,37 @@ def huge_png(width, height):
     return start + struct.pack(">I", 100) + b"IDAT" + zlib.compress(bytes(1000))
 
 
+def grey_alpha_png(bits):
+    """A PNG of grey values and alpha, 4 x 5 pixels."""
+    line = b"\0" + np.full((5, 2), [3000, 65535] if bits == 16 else [30, 255], f">u{bits // 8}").tobytes()
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 5, 4, bits, 4, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(4 * line)), chunk(b"IEND", b"")]
+    )
+
+
+def packed_tiff(bits):
+    """4 x 4 values of so many bits, one after the other, without compression."""
+    data = bytes(range(2 * bits))
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: len(data)}
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + table + bytes(4)
+
+
+def test_eight_bits_of_grey_and_alpha(tmp_path):
+    assert (read(tmp_path, grey_alpha_png(8)) == 30).all()
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
+        (grey_alpha_png(16), "16-bit grey with alpha"),
+        (packed_tiff(4), "values of 4 bits, packed"),
+        (packed_tiff(12), "values of 12 bits, packed"),
         (b"", "is empty"),
         (b"hello, I am a text\n" * 9, "not an image of a known kind"),
         (b"GIF89a" + bytes(40), "not an image of a known kind"),

@@ -144,6 +144,13 @@ def test_what_is_shown_holds_all_objects_in_the_images_shape(
         assert (right - left, bottom - top) == (width, height)
 
 
+def test_dollar_signs_are_no_formulas(tmp_path: Path) -> None:
+    truth = leaves((5, 15))
+    for name in ("a$_$b", "$5 plant", "100$"):
+        error_maps([Comparison(name, None, truth, truth)], LEAVES, tmp_path / "a.png")
+        comparison([Comparison(name, None, truth, truth)], LEAVES, tmp_path / "b.png")
+
+
 def test_no_photograph_no_column_for_it(tmp_path: Path) -> None:
     truth = leaves((5, 15))
     color = (90, 40, 150)

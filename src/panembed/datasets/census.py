@@ -105,8 +105,8 @@ def _count(census: Census, dataset: Dataset, sample: Sample) -> None:
         census.images_with[index] += 1
     in_image = 0
     for thing in dataset.label_set.things:
-        areas = np.bincount(truth.instance[truth.semantic == thing])[1:]
-        areas = areas[areas > 0]
+        numbers = truth.instance[truth.semantic == thing]
+        _, areas = np.unique(numbers[numbers > 0], return_counts=True)
         census.objects[thing].append(len(areas))
         census.areas[thing] += areas.tolist()
         in_image += len(areas)

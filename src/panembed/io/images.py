@@ -48,6 +48,7 @@ class Raster:
         orientation: the EXIF orientation of a JPEG, 1..8; 1 for all other files.
         white_is_zero: a TIFF whose 0 is white.
         lossy: the file's compression changes values, as JPEG's does.
+        grey_with_alpha: a PNG of grey values with alpha.
     """
 
     samples: NDArray[Any]
@@ -57,6 +58,7 @@ class Raster:
     orientation: int = 1
     white_is_zero: bool = False
     lossy: bool = False
+    grey_with_alpha: bool = False
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -66,7 +68,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     - 16 bits a sample: the values from the 0.1th to the 99.9th percentile of the picture, all channels together, are
       stretched to 0..255, and what lies outside is clipped. Cameras store 10, 12 or 14 bits in 16; dividing by 256
       would leave such pictures nearly black, and stretching to the extremes would let one hot pixel do the same.
-      A picture of one value becomes 0. Exception: 16-bit *colour* PNG is read by its high byte (Pillow's limit).
+      A picture of one value becomes 0. Exception: 16-bit *colour* PNG is read by its high byte (Pillow's limit), and
+      16-bit grey PNG with alpha is refused, as its high byte would be nearly black.
     - A JPEG is turned as its EXIF orientation says: cameras store it so, and every viewer and labelling tool shows the
       turned picture, so that masks lie on what people see. Other files are taken as they are stored.
 
@@ -92,6 +95,10 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         samples = raster.palette[samples]
     elif samples.dtype == bool:
         samples = samples.astype(np.uint8) * np.uint8(255)
+    if raster.grey_with_alpha and raster.bits == 16:
+        raise InputError(
+            f"{path}: is a PNG of 16-bit grey with alpha, of which 8 bits can be read; save it without alpha"
+        )
     if samples.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: holds {samples.dtype} values; expected 8 or 16 bits a sample; convert it first")
     if samples.ndim == 3 and samples.shape[2] in (2, 4):
@@ -197,9 +204,9 @@ def _decode(file: IO[bytes], head: bytes, path: Path, max_pixels: int) -> Raster
     # Pillow's plug-ins are called directly: Image.open would warn or fail at a size of its own (89 megapixels), and the
     # only way to move that bound is a global variable. It would also take some cameras' JPEGs for a list of pictures.
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _from_pillow(
-            PngImagePlugin.PngImageFile(file), "PNG", head[24] if len(head) > 24 else 8, path, max_pixels
-        )
+        bits, color_type = (head[24], head[25]) if len(head) > 25 else (8, 0)
+        raster = _from_pillow(PngImagePlugin.PngImageFile(file), "PNG", bits, path, max_pixels)
+        return dataclasses.replace(raster, grey_with_alpha=color_type == 4)
     if head.startswith(b"\xff\xd8\xff"):
         return _from_pillow(JpegImagePlugin.JpegImageFile(file), "JPEG", 8, path, max_pixels)
     if head.startswith(b"BM"):
@@ -265,6 +272,10 @@ def _from_tiff(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
             if photometric not in rgb_or_grey and not white_is_zero:
                 raise ValueError(f"the colour space {photometric.name} is not supported")
             samples = first.asarray()
+        except NotImplementedError as error:
+            raise InputError(
+                f"{path}: has values of {bits} bits, packed; expected 8 or 16 bits a sample; save it so"
+            ) from error
         except ValueError as error:
             # tifffile needs a further package for LZW and JPEG; Pillow brings its own decoders.
             if white_is_zero or (bits > 8 and page.samplesperpixel > 1):

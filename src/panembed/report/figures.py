@@ -232,8 +232,9 @@ def _name(label: str, names: Mapping[str, str]) -> str:
 
 
 def _shortened(name: str) -> str:
-    """The end of a long name, which tells images of one folder apart."""
-    return name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}"
+    """The end of a long name, which tells images of one folder apart; dollar signs are no formulas."""
+    end = name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}"
+    return end.replace("$", r"\$")
 
 
 def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
