@@ -383,8 +383,9 @@ def trainer(
             if shared := alike(split.select(part), seen):
                 logger.warning(
                     "%d of the %d %s images have the names of images that %s learned from, %s among them; if they are "
-                    "the same, their scores will flatter: take the split of that model",
+                    "the same, their scores will flatter; `panembed data split --model %s` takes the model's split",
                     *(len(shared), len(split.select(part)), part, settings.model.start_from, shared[0]),
+                    settings.model.start_from,
                 )
     examples = TrainingSet(
         dataset,

@@ -61,6 +61,21 @@ def test_split(cli, data):
     assert (other["seed"], other["train"]) != (0, split["train"])
 
 
+def test_the_split_of_a_model(cli, data, tiny_model, tmp_path):
+    outcome = cli("data", "split", data, "--model", tiny_model)
+    assert outcome.code == 0, outcome.err
+    split = json.loads((data / "split.json").read_text())
+    assert split == json.loads((tiny_model / "config.json").read_text())["split"]
+    refused = cli("data", "split", data, "--model", tiny_model, "--seed", "3", "--overwrite")
+    assert refused.code == 2
+    assert "leave out --official, --seed and --fractions" in refused.sentence()
+    (data / "images" / f"{split['train'][0]}.png").unlink()
+    (data / "labels" / f"{split['train'][0]}.png").unlink()
+    outcome = cli("data", "split", data, "--model", tiny_model, "--overwrite")
+    assert outcome.code == 1
+    assert "but not in the data" in outcome.sentence()
+
+
 def test_split_of_data_named_by_its_json(cli, tiny_data, tmp_path):
     """It goes where it is looked for, beside the data."""
     assert cli("data", "convert", tiny_data, "--to", "coco-panoptic", "-o", tmp_path / "coco").code == 0

@@ -72,15 +72,26 @@ def split(
     official: Annotated[
         bool, typer.Option("--official", help="Cityscapes: test on the val folder, draw 80/20 of the train folder")
     ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", "-m", metavar="M", help="take the split that this model was trained with, to go on from it"
+        ),
+    ] = None,
 ) -> None:
     """Draw a training, validation and test split, and write it to split.json.
 
     Example: panembed data split my-images
+
+    Example: panembed data split cvppp --model leaf
     """
+    from panembed import build
     from panembed.cli.console import messages
     from panembed.datasets.splits import SPLIT_FILE, make_split
     from panembed.errors import OutputError, SettingsError
 
+    if model is not None and (official or seed or fractions != (0.6, 0.2, 0.2)):
+        raise SettingsError("--model takes the model's split as it is; leave out --official, --seed and --fractions")
     if official and fractions != (0.6, 0.2, 0.2):
         raise SettingsError("--fractions has no effect with --official; give one of the two")
     dataset = open_data(folder, format, labels)
@@ -89,7 +100,10 @@ def split(
     path = output or dataset.root / SPLIT_FILE
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: there is a split already; keep it, or replace it with --overwrite")
-    if official:
+    if model is not None:
+        drawn = build.model_split(model)
+        drawn.check(dataset.ids)
+    elif official:
         drawn = dataset.official_split(seed)
     else:
         drawn = make_split(dataset.ids, seed=seed, fractions=fractions)
