@@ -107,13 +107,14 @@ def test_gives_up_after_many_seeds_that_are_none(lone, found):
     assert len(find_seeded(points, np.zeros(len(points), np.float32), scores)[0]) == found
 
 
-def test_debris_hides_no_objects(monkeypatch):
-    """More seeds are none than would end the search, but objects lie between them."""
-    monkeypatch.setattr("panembed.clustering.seed_map._REJECTED", 5)
-    monkeypatch.setattr("panembed.clustering.seed_map._REJECTED_POINTS", 0)
+@pytest.mark.parametrize(("most", "found"), [(10**9, 50), (40, 19)])
+def test_debris_hides_no_objects(monkeypatch, most, found):
+    """More seeds are none than would end the search at once, but objects lie between them; yet there is an end."""
     # By score: two lone points, an object, two lone points, ...
     places = np.concatenate([np.arange(100.0), np.repeat(1000 + 10 * np.arange(50.0), 30)])[:, None]
     rank = np.concatenate([3 * (np.arange(100) // 2) + np.arange(100) % 2, np.repeat(3 * np.arange(50) + 2, 30)])
     scores = (0.99 - 0.001 * rank).astype(np.float32)
     sharp = np.full(len(places), 3, np.float32)
-    assert len(find_seeded(places.astype(np.float32), sharp, scores)[0]) == 50
+    for name, value in (("_REJECTED", 5), ("_POINTS_IN_A_ROW", 0), ("_POINTS_IN_ALL", most * len(places))):
+        monkeypatch.setattr(f"panembed.clustering.seed_map.{name}", value)
+    assert len(find_seeded(places.astype(np.float32), sharp, scores)[0]) == found

@@ -96,6 +96,55 @@ def test_after_an_interruption_the_tables_tell_of_what_is_written(tmp_path: Path
     assert len(rows_of(tmp_path / "failed.csv")) == 1
 
 
+class Interrupting:
+    """A result under way, for which Ctrl-C comes while it is waited for."""
+
+    calls = 0
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_while_the_last_are_written(tmp_path: Path) -> None:
+    """The block has ended, and its end waits for the pictures."""
+    folder = PredictionFolder(tmp_path, FIELD)
+    with pytest.raises(KeyboardInterrupt), folder:  # noqa: PT012
+        folder.add(Path("a.png"), result("a", 0))
+        folder._waiting[0].result()
+        folder._waiting.append(Interrupting())  # type: ignore[arg-type]
+    assert folder.has_tables
+    assert [row["file"] for row in rows_of(tmp_path / "summary.csv")] == ["a.png"]
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_second_interruption_leaves_no_hidden_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt, match="second"), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
+
+        def shutdown(**options: bool) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt("second")
+
+        folder.add(Path("a.png"), result("a", 0))
+        monkeypatch.setattr(folder._writer, "shutdown", shutdown)
+        raise KeyboardInterrupt("first")
+    assert not folder.has_tables
+    assert not list(tmp_path.rglob(".*"))
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_what_could_not_be_written_is_told_after_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / "a_overlay.png").mkdir()
+    with pytest.raises(OutputError, match=r"a_overlay\.png"), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
+        folder.add(Path("a.png"), result("a", 0))
+        raise KeyboardInterrupt
+    assert not folder.has_tables
+
+
 def test_a_fault_leaves_pictures_but_no_tables(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
         folder.add(Path("a.png"), result("a", 0))

@@ -158,7 +158,7 @@ def test_an_image_that_fails_costs_no_other(model: PanopticModel, tmp_path: Path
                 raise error
             return super().__call__(images)
 
-    model.backend = Fails()
+    model.backend = Fails(1)
     first, second, third = (result for _, result in model.predict_files(paths))
     assert isinstance(second, InputError)
     with pytest.raises(InputError, match=rf"1\.png: could not be segmented .*{told}"):

@@ -58,6 +58,8 @@ def predict(
                     progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
                 progress.advance(task)
     except KeyboardInterrupt as error:
+        if not predictions.has_tables:
+            raise
         done = f"{predictions.num_images} of {len(files)} images are done, and {folder} tells of these"
         raise KeyboardInterrupt(done) from error
     messages().print(

@@ -32,6 +32,10 @@ clusters more are made, but after these only while a round's modes hold points e
 noise."""
 
 
+_MOST_PAIRS = 1 << 33
+"""Points times modes beyond which no more rounds are made: a minute or two."""
+
+
 def mean_shift(
     points: ArrayLike,
     *,
@@ -155,7 +159,8 @@ def _search(
         if len(left) <= min(max_samples, _MAX_SEEDS):
             break
         before, left = len(left), np.flatnonzero(squared > bandwidth**2)
-        if number >= _SURE_ROUNDS and 2 * (before - len(left)) < least * len(found_ke):
+        scattered = 2 * (before - len(left)) < least * len(found_ke)
+        if number >= _SURE_ROUNDS and (scattered or num_points * len(modes_ke) > _MOST_PAIRS):
             break
     while len(modes_ke) and least > 1:
         # Remove the smaller half of the clusters below the least size, give their points away, and look again.

@@ -17,9 +17,13 @@ Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 1 << 20
 
-_REJECTED, _REJECTED_POINTS = 500, 1 << 25
-"""So many seeds may turn out to be none, and two more for every object: an untrained network would have one in every
-pixel. Where there are few points, and a try costs little, it is so many points divided by their number."""
+_REJECTED = 500
+"""Seeds that turn out to be none, after which no more are tried; every object that is found makes up for two. An
+untrained network would have a seed in every pixel."""
+
+_POINTS_IN_A_ROW, _POINTS_IN_ALL = 1 << 25, 1 << 30
+"""Where points are few, and a try costs little, more may be none: so many points divided by their number. In all there
+may be more of them, as many objects come with much debris."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,9 @@ def find_candidates(
     centred = points - points.mean(0) if len(points) else points
     norm_n = np.square(centred).sum(1)
     centres, sharpness, taken = [], [], []
-    patience = max(_REJECTED, _REJECTED_POINTS // max(1, len(points)))
-    while len(points) and patience > 0:
+    most_in_a_row, most = (max(_REJECTED, n // max(1, len(points))) for n in (_POINTS_IN_A_ROW, _POINTS_IN_ALL))
+    in_a_row = rejected = 0
+    while len(points) and in_a_row < most_in_a_row and rejected < most:
         best = int(score_n.argmax())
         if score_n[best] == -np.inf:
             break
@@ -81,7 +86,8 @@ def find_candidates(
         own_n = inside_n & free_n
         size = np.count_nonzero(own_n)
         is_taken = size >= min_cluster_size and size > own_share * np.count_nonzero(inside_n)
-        patience += 2 if is_taken else -1
+        rejected += not is_taken
+        in_a_row = max(0, in_a_row - 2) if is_taken else in_a_row + 1
         if is_taken or (spare_size is not None and size >= max(1, spare_size)):
             centres.append(points[own_n].mean(0))
             sharpness.append(np.exp(log_sharpness[own_n].mean()))

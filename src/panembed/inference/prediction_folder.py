@@ -34,6 +34,7 @@ class PredictionFolder:
         num_images: written so far, or waiting to be.
         num_objects: of the images written so far.
         failed: one row per file that gave an error: file, reason.
+        has_tables: whether the tables and panoptic.json are written.
     """
 
     def __init__(self, folder: Path, label_set: LabelSet, pixel_size: float | None = None) -> None:
@@ -43,7 +44,9 @@ class PredictionFolder:
         self.num_images = 0
         self.num_objects = 0
         self.failed: list[dict[str, str]] = []
+        self.has_tables = False
         self._num_written = 0
+        self._interruption: KeyboardInterrupt | None = None
         self._names: dict[str, Path] = {}
         self._waiting: deque[Future[None]] = deque()
 
@@ -67,12 +70,27 @@ class PredictionFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._writer.shutdown(cancel_futures=True)
-            self._waiting.clear()
-            self.num_images = self._num_written
-            kind, error, traceback = None, None, None
-        self._end.__exit__(kind, error, traceback)
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        try:
+            if interrupted:
+                self._drop_waiting()
+        except BaseException as worse:
+            # A second interruption, or what was written last could not be.
+            self._end.__exit__(type(worse), worse, worse.__traceback__)
+            raise
+        self._end.__exit__(*((None, None, None) if interrupted else (kind, error, traceback)))
+        self.has_tables = kind is None or interrupted
+        if self._interruption is not None:
+            raise self._interruption
+
+    def _drop_waiting(self) -> None:
+        """Write no more pictures than are begun; the error of one that could not be is raised."""
+        self._writer.shutdown(cancel_futures=True)
+        for future in self._waiting:
+            if not future.cancelled():
+                future.result()
+        self._waiting.clear()
+        self.num_images = self._num_written
 
     def add(self, path: Path, result: PanopticResult | PanembedError) -> PanembedError | None:
         """Take in what became of an input file.
@@ -114,7 +132,11 @@ class PredictionFolder:
         """Wait for all results to be written, then write failed.csv; after an error, drop what waits."""
         try:
             while self._waiting and kind is None:
-                self._waiting.popleft().result()
+                self._waiting[0].result()
+                self._waiting.popleft()
+        except KeyboardInterrupt as error:
+            self._drop_waiting()
+            self._interruption = error
         finally:
             self._writer.shutdown(cancel_futures=True)
         if kind is None and self.failed:
