@@ -200,9 +200,10 @@ def choose_ids(
 ) -> tuple[str, ...]:
     """The ids of a part of a data set.
 
-    The split that a model was trained with comes first where the data hold any of its images: any other might test on
-    images that the model has seen. Then the data folder's own. A warning is logged where images of the model's part
-    are missing, and where the part has images that the model knows.
+    The split that a model was trained with comes first where the data hold its images: any other might test on images
+    that the model has seen. Where the folder has a split of its own and most of the model's images are missing, that
+    one. A warning is logged where images of the model's part are missing, and where the part has images that the model
+    knows.
 
     Args:
         dataset: the images.
@@ -214,44 +215,54 @@ def choose_ids(
         InputError: there is no split, or it has no image in that part.
         SettingsError: there is no such part.
     """
-    if part == "all":
-        return tuple(dataset.ids)
-    if part not in PARTS:
+    if part != "all" and part not in PARTS:
         raise SettingsError(f"--split {part!r} is unknown; expected {', '.join(PARTS)} or all")
-    known = set(dataset.ids)
-    wanted = () if model_split is None else model_split.select(part)
-    if found := tuple(id for id in wanted if id in known):
-        if len(found) < len(wanted):
+    known, path = set(dataset.ids), dataset.root / SPLIT_FILE
+    wanted = () if model_split is None or part == "all" else model_split.select(part)
+    ids = tuple(id for id in wanted if id in known)
+    if part == "all":
+        ids = tuple(dataset.ids)
+    elif ids and (2 * len(ids) >= len(wanted) or not path.exists()):
+        if len(ids) < len(wanted):
             missing = next(id for id in wanted if id not in known)
             logger.warning(
                 "%s lacks %d of the model's %d %s images, %s among them; only the others are taken",
-                *(dataset.root, len(wanted) - len(found), len(wanted), part, missing),
+                *(dataset.root, len(wanted) - len(ids), len(wanted), part, missing),
             )
-        _warn_of(alike(found, seen), found, part, "learned from by a model that this one started from")
-        return found
-    path = dataset.root / SPLIT_FILE
-    if not path.exists():
+        model_split = None  # its parts have no image in common
+    elif path.exists():
+        split = Split.read(path)
+        split.check(dataset.ids)
+        ids = split.select(part)
+        if not ids:
+            raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
+    else:
         raise InputError(
             f"{dataset.root}: no {SPLIT_FILE} there; make one with `panembed data split`, or take --split all"
         )
-    split = Split.read(path)
-    split.check(dataset.ids)
-    ids = split.select(part)
-    if not ids:
-        raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
-    for other in PARTS:
-        if model_split is not None and other != part:
-            _warn_of(alike(ids, model_split.select(other)), ids, part, f"among the model's {other} images")
-    _warn_of(alike(ids, seen), ids, part, "learned from by a model that this one started from")
+    if part != "train":
+        _warn_of_known(ids, part, model_split, seen)
     return ids
 
 
-def _warn_of(shared: Sequence[str], ids: Sequence[str], part: str, what: str) -> None:
-    if shared and part != "train":
-        logger.warning(
-            "%d of the %d %s images are by their names %s, %s among them; scores on these flatter",
-            *(len(shared), len(ids), part, what, shared[0]),
-        )
+def _warn_of_known(ids: Sequence[str], part: str, model_split: Split | None, seen: Iterable[str]) -> None:
+    """Say which of the images that are scored, or settings chosen on, a model knows by their names."""
+    flatter = "scores on these flatter"
+    known = [("a model that this one started from was trained on", seen, flatter)]
+    if model_split is not None:
+        known.append(("the model was trained on", model_split.train, flatter))
+        if part == "val":
+            known.append(
+                ("are for testing the model", model_split.test, "choose nothing by these, or its scores flatter")
+            )
+        else:
+            known.append(("the model's weights or settings were chosen by", model_split.val, flatter))
+    for what, others, so in known:
+        if shared := alike(ids, others):
+            logger.warning(
+                "%d of the %d images have names of images that %s, %s among them; %s",
+                *(len(shared), len(ids), what, shared[0], so),
+            )
 
 
 def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:
@@ -300,7 +311,8 @@ def _check_heads(settings: Settings) -> None:
     """Check that grouping asks for nothing that the network has no head for."""
     if settings.grouping.method == "seed_map" and settings.model.seed_head is None:
         raise SettingsError("grouping.method seed_map needs a seed head, and this model has none; leave it out")
-    if settings.grouping.recount is not None and not settings.model.density:
+    of_classes = [values.recount for values in settings.grouping.by_class.values()]
+    if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
         raise SettingsError("grouping.recount needs a density, and this model has none; leave it out")
 
 
@@ -328,14 +340,17 @@ def seen_images(name: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def alike(ids: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Those ids that may name the same images as others: equal, or equal but for a folder that one of the two lacks.
+    """Those ids that may name the same images as others: equal, but for a folder that one lacks or has joined.
 
-    >>> alike(["A1/plant001", "plant002", "A2/plant003"], ["plant001", "A1/plant002", "A1/plant003"])
+    >>> alike(["A1/plant001", "plant002", "A2/plant003", "A1_plant004"], ["plant001", "A1/plant002", "A1/plant003"])
     ['A1/plant001', 'plant002']
+    >>> alike(["A1_plant004"], ["A1/plant004"])
+    ['A1_plant004']
     """
     known = set(others)
+    flat = {id.replace("/", "_") for id in known}
     bare, last = {id for id in known if "/" not in id}, {id.rpartition("/")[2] for id in known}
-    return [id for id in ids if id in known or id.rpartition("/")[2] in (bare if "/" in id else last)]
+    return [id for id in ids if id.replace("/", "_") in flat or id.rpartition("/")[2] in (bare if "/" in id else last)]
 
 
 def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -369,6 +384,7 @@ def trainer(
     from panembed.training.trainer import Trainer
     from panembed.training.transforms import TrainingSet
 
+    _check_launcher()
     label_set, prepare = dataset.label_set, preparation(settings.input)
     training = settings.training
     chosen = device(device_name)
@@ -383,9 +399,9 @@ def trainer(
             if shared := alike(split.select(part), seen):
                 logger.warning(
                     "%d of the %d %s images have the names of images that %s learned from, %s among them; if they are "
-                    "the same, their scores will flatter; `panembed data split --model %s` takes the model's split",
+                    "the same, their scores will flatter; `panembed data split %s --model %s` takes the model's split",
                     *(len(shared), len(split.select(part)), part, settings.model.start_from, shared[0]),
-                    settings.model.start_from,
+                    *(dataset.root, settings.model.start_from),
                 )
     examples = TrainingSet(
         dataset,
@@ -436,11 +452,7 @@ def trainer(
 
 
 def accelerator(settings: Settings, chosen: torch.device) -> Accelerator:
-    """What brings network and batches to a device, in the precision that the settings ask for.
-
-    Raises:
-        SettingsError: started as one of several processes.
-    """
+    """What brings network and batches to a device, in the precision that the settings ask for."""
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -449,13 +461,19 @@ def accelerator(settings: Settings, chosen: torch.device) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
-    made = Accelerator(mixed_precision=mixed_precision(settings, chosen), cpu=chosen.type == "cpu")
-    if made.num_processes > 1:
+    return Accelerator(mixed_precision=mixed_precision(settings, chosen), cpu=chosen.type == "cpu")
+
+
+def _check_launcher() -> None:
+    """Refuse to be one of several processes; with these variables accelerate would wait for the others."""
+    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    found = [name for name in sizes if os.environ.get(name, "1") != "1"]
+    found += ["LOCAL_RANK"] if os.environ.get("LOCAL_RANK", "-1") != "-1" else []
+    if found:
         raise SettingsError(
-            f"training runs in one process, and this is one of {made.num_processes}; start it without a launcher, and "
-            "choose a device with --device"
+            f"training runs in one process, but {found[0]}={os.environ[found[0]]} says that a launcher started it; "
+            "start it without, and choose a device with --device"
         )
-    return made
 
 
 def mixed_precision(settings: Settings, chosen: torch.device) -> str:

@@ -269,8 +269,8 @@ class Settings(_Section):
             section = override.partition("=")[0].strip().split(".")[0]
             if section in type(self).model_fields and section not in sections:
                 raise SettingsError(
-                    f"--set {override!r}: {section} decides how a model is trained, and this one is; expected a "
-                    f"setting of {' or '.join(sections)}"
+                    f"--set {override!r}: {section} holds settings for training, and this model is trained "
+                    f"already; expected a setting of {' or '.join(sections)}"
                 )
             _apply(data, override)
         return type(self).from_mapping(data, "--set")

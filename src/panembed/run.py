@@ -71,9 +71,10 @@ def train(
         claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
         split = build.split_for_training(dataset, settings)
     # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
-    trainer = build.trainer(
-        settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
-    )
+    with _collected() as said:
+        trainer = build.trainer(
+            settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
+        )
     if resume:
         for leftover in (run / "checkpoints").glob(".last.*.pt"):
             leftover.unlink()  # of a process that was killed while it wrote
@@ -84,7 +85,9 @@ def train(
         write_json(run / "environment.json", build.environment())
         write_json(run / CLASSES_FILE, dataset.label_set.to_list())
         split.write(run / SPLIT_FILE)
-    with _log_to(run / "train.log"):
+    with _log_to(run / "train.log") as handler:
+        for record in said:
+            handler.handle(record)
         # Killed before the first checkpoint, a run resumes from its beginning.
         rows = trainer.fit(resume=resume and trainer.checkpoint_path.exists())
     loss_curves(rows, run / "curves.png")
@@ -139,11 +142,38 @@ def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+class _Collector(logging.Handler):
+    """Keeps what is logged; warnings are also said at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        if record.levelno >= logging.WARNING and logging.lastResort is not None:
+            logging.lastResort.handle(record)
+
+
 @contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    logger = logging.getLogger("panembed")
+def _collected() -> Iterator[list[logging.LogRecord]]:
+    """What is logged before there is a place for it."""
+    collector = _Collector()
+    with _logging_to(collector):
+        yield collector.records
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[logging.Handler]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    with _logging_to(handler):
+        yield handler
+
+
+@contextmanager
+def _logging_to(handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger("panembed")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

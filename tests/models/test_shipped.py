@@ -150,10 +150,30 @@ def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, ti
     assert set(read_config(tmp_path / "model").seen) == set(first.train)
     ids = choose_ids(dataset, "test", model_split(tmp_path / "model"), build.seen_before(tmp_path / "model"))
     assert ids == split.test
-    assert f"{len(known)} of the 2 test images are by their names learned from by a model" in caplog.text
+    assert (
+        f"{len(known)} of the 2 images have names of images that a model that this one started from was" in caplog.text
+    )
     caplog.clear()
     build.trainer(settings, dataset, first, tmp_path, device_name="cpu")
     assert "have the names" not in caplog.text
+
+
+def test_one_name_in_common_is_not_the_models_data(plants, tmp_path, caplog):
+    """A folder with a split of its own, where most of the model's test images are missing, keeps its own."""
+    write_folder(SyntheticDataset(12, size=64), tmp_path / "data")
+    dataset, split = open_dataset(tmp_path / "data"), model_split("plants")
+    own = Split(split.val, split.test, ("plant0010", "plant0011"))
+    own.write(tmp_path / "data/split.json")
+    many = Split((), (), (*split.test, "x", "y", "z"))
+    assert choose_ids(dataset, "test", many) == own.test
+    assert caplog.text == ""
+    # Settings chosen on the model's test images would spoil them; and all images are some that it was trained on.
+    few = Split(split.train, ("x",), split.test)
+    assert choose_ids(dataset, "val", few) == own.val
+    assert "2 of the 2 images have names of images that are for testing the model" in caplog.text
+    caplog.clear()
+    assert choose_ids(dataset, "all", split) == tuple(dataset.ids)
+    assert f"{len(split.train)} of the 12 images have names of images that the model was trained on" in caplog.text
 
 
 def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tmp_path, caplog):
@@ -168,7 +188,7 @@ def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tm
         choose_ids(open_dataset(tmp_path / "data"), "test", split)
     Split(split.val, (), split.train[:3]).write(tmp_path / "data/split.json")
     assert choose_ids(open_dataset(tmp_path / "data"), "test", split) == split.train[:3]
-    assert "3 of the 3 test images are by their names among the model's train images" in caplog.text
+    assert "3 of the 3 images have names of images that the model was trained on" in caplog.text
     assert choose_ids(open_dataset(tmp_path / "data"), "val", split) == split.val
     Split(split.val, (), ()).write(tmp_path / "data/split.json")
     with pytest.raises(InputError, match=r"split\.json: no image is for test"):

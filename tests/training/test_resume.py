@@ -258,6 +258,22 @@ class TestRefusals:
         with pytest.raises(SettingsError, match=rf"--resume: {key}\b.* is .*, but the run in .* began with "):
             run.train(now, open_dataset(tiny_data), tmp_path, resume=True)
 
+    def test_the_log_tells_what_was_said_before_there_was_one(self, tmp_path, tiny_data, tiny_model, capsys):
+        from panembed import run
+        from panembed.config import Settings
+        from panembed.datasets.layout import open_dataset
+        from panembed.models.pretrained import read_config
+
+        settings = Settings.from_mapping(read_config(tiny_model).settings).model_dump(mode="json")
+        settings["model"] |= {"start_from": str(tiny_model), "embedding_dim": 3}
+        settings["training"] |= {"epochs": 1}
+        settings["split"] |= {"seed": 8}
+        run.train(Settings.from_mapping(settings), open_dataset(tiny_data), tmp_path / "run", device="cpu")
+        log = (tmp_path / "run/train.log").read_text()
+        assert "anew: embedding_head" in log
+        assert "learned from" in log
+        assert "learned from" in capsys.readouterr().err
+
     def test_other_classes(self, cli, folder, tiny_data, files_of):
         path = folder / "classes.json"
         classes = json.loads(path.read_text())

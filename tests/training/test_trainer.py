@@ -105,9 +105,27 @@ def test_every_training_has_its_own_precision_and_one_process(monkeypatch):
     for precision, name in (("float32", "no"), ("bfloat16", "bf16"), ("float32", "no")):
         settings = Settings.from_mapping({"training": {"precision": precision}})
         assert build.accelerator(settings, cpu).mixed_precision == name
-    monkeypatch.setattr(Accelerator, "num_processes", 2)
-    with pytest.raises(SettingsError, match="one of 2; start it without a launcher"):
-        build.accelerator(settings, cpu)
+    build._check_launcher()
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            with pytest.raises(SettingsError, match=f"{name}={value} says that a launcher started it"):
+                build._check_launcher()
+
+
+@pytest.mark.parametrize("which", ["weights", "loss"])
+def test_what_is_no_number_is_not_saved(tmp_path, which):
+    trainer, _ = make(tmp_path)
+    trainer.fit()
+    before = trainer.checkpoint_path.read_bytes()
+    if which == "weights":
+        with torch.no_grad():
+            next(trainer.network.parameters())[0] = torch.nan
+    else:
+        trainer.sums[0] = torch.inf
+    with pytest.raises(SettingsError, match=r"no longer numbers in epoch 2; lower training\.learning_rate"):
+        trainer._save()
+    assert trainer.checkpoint_path.read_bytes() == before
 
 
 @pytest.mark.parametrize("seed", [20240131, 2**63 - 1])

@@ -147,7 +147,7 @@ def evaluate(
     if oracles or overrides:
         write_json(folder / "metrics.json", metrics)
     scored = (model or predictions or folder).resolve()
-    write_tables(folder, scored.name if scored.is_dir() else scored.stem, metrics)
+    write_tables(folder, ", ".join([scored.name if scored.is_dir() else scored.stem, *overrides]), metrics)
     _draw_worst(dataset, evaluation.rows, evaluation.worst(), folder)
     said = Console(highlight=False)
     said.print(quality_table(evaluation.quality_result(), metrics))

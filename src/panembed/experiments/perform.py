@@ -193,7 +193,7 @@ def _train_and_score(
     model = build.load(weights, device=device)
     model.grouping = build.grouping(run.settings.grouping, dataset.label_set)
     model.preparation = build.preparation(run.settings.input)
-    ids = build.choose_ids(dataset, part, build.model_split(weights))
+    ids = build.choose_ids(dataset, part, build.model_split(weights), build.seen_before(weights))
     evaluation = evaluate_model(model, dataset, ids)
     folder = run.folder / part
     folder.mkdir(parents=True, exist_ok=True)

@@ -113,7 +113,8 @@ class CopyPaste:
         Returns:
             Image 3xHxW float32, 0..255, and labels 2xHxW float32; new ones, with the new objects' ids after the others.
         """
-        image, labels = self._kept[index][0].float(), self._kept[index][1].clone()
+        image, labels = self._kept[index]
+        image, labels = image.float(), labels.clone()
         # Of each id, all its pixels, and those that still show.
         area = np.bincount(labels[1].int().numpy().ravel()).tolist()
         shown = list(area)

@@ -161,7 +161,7 @@ class Trainer:
 
         Raises:
             Interrupted: on Ctrl-C or SIGTERM, after the step under way was finished and the state saved.
-            SettingsError: the loss is no longer a number; the last checkpoint stays as it is.
+            SettingsError: the loss or the weights are no longer numbers; the last checkpoint stays as it is.
         """
         if resume:
             self._restore()
@@ -256,9 +256,15 @@ class Trainer:
         self.sums.zero_()
 
     def _save(self) -> None:
-        # Weights that are no numbers would end every later attempt, too; at the end of the epoch that is an error.
-        if not self.accelerator.is_main_process or not bool(torch.isfinite(self.sums).all()):
+        if not self.accelerator.is_main_process:
             return
+        # Weights that are no numbers would end every later attempt, too.
+        if not all(bool(torch.isfinite(value).all()) for value in (self.sums, *self.network.parameters())):
+            raise SettingsError(
+                f"training: the loss or the weights are no longer numbers in epoch {self.epoch + 1}; lower "
+                f"training.learning_rate (now {self.learning_rate}), or set training.clip_gradient_norm; the last "
+                "checkpoint stays as it was"
+            )
         state = {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
