@@ -17,6 +17,7 @@ from benchmarks.timing import Section, medians, ms
 from panembed import build
 from panembed.clustering.mean_shift import mean_shift
 from panembed.datasets.layout import open_dataset
+from panembed.datasets.part import choose_ids
 from panembed.evaluation import Evaluation
 from panembed.fusion import class_mask, fuse
 from panembed.inference.preparation import resize_maps
@@ -62,7 +63,7 @@ def run(images: Path, model: Path | None) -> Section:
 
 def _real(section: Section, model_folder: Path, data: Path) -> None:
     model, dataset = build.load(model_folder), open_dataset(data)
-    ids = build.choose_ids(dataset, "test", build.model_split(model_folder))
+    ids = choose_ids(dataset, "test", build.model_split(model_folder))
     grouping = model.grouping
     if grouping.method != "mean_shift":
         section.text += (

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 import panembed
 from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, Settings
+from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
-from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split, make_split
+from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
-from panembed.evaluation import Evaluation
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels import LabelSet, PanopticMap
+from panembed.labels import LabelSet
 from panembed.models.shipped import resolve_model_folder as resolve_model_folder
 
 if TYPE_CHECKING:
@@ -195,76 +195,6 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
     return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
 
 
-def choose_ids(
-    dataset: Dataset, part: str, model_split: Split | None = None, seen: Iterable[str] = ()
-) -> tuple[str, ...]:
-    """The ids of a part of a data set.
-
-    The split that a model was trained with comes first where the data hold its images: any other might test on images
-    that the model has seen. Where the folder has a split of its own and most of the model's images are missing, that
-    one. A warning is logged where images of the model's part are missing, and where the part has images that the model
-    knows.
-
-    Args:
-        dataset: the images.
-        part: train, val, test or all.
-        model_split: of the model.
-        seen: ids that models learned from which this one started from (`ModelConfig.seen`).
-
-    Raises:
-        InputError: there is no split, or it has no image in that part.
-        SettingsError: there is no such part.
-    """
-    if part != "all" and part not in PARTS:
-        raise SettingsError(f"--split {part!r} is unknown; expected {', '.join(PARTS)} or all")
-    known, path = set(dataset.ids), dataset.root / SPLIT_FILE
-    wanted = () if model_split is None or part == "all" else model_split.select(part)
-    ids = tuple(id for id in wanted if id in known)
-    if part == "all":
-        ids = tuple(dataset.ids)
-    elif ids and (2 * len(ids) >= len(wanted) or not path.exists()):
-        if len(ids) < len(wanted):
-            missing = next(id for id in wanted if id not in known)
-            logger.warning(
-                "%s lacks %d of the model's %d %s images, %s among them; only the others are taken",
-                *(dataset.root, len(wanted) - len(ids), len(wanted), part, missing),
-            )
-        model_split = None  # its parts have no image in common
-    elif path.exists():
-        split = Split.read(path)
-        split.check(dataset.ids)
-        ids = split.select(part)
-        if not ids:
-            raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
-    else:
-        raise InputError(
-            f"{dataset.root}: no {SPLIT_FILE} there; make one with `panembed data split`, or take --split all"
-        )
-    if part != "train":
-        _warn_of_known(ids, part, model_split, seen)
-    return ids
-
-
-def _warn_of_known(ids: Sequence[str], part: str, model_split: Split | None, seen: Iterable[str]) -> None:
-    """Say which of the images that are scored, or settings chosen on, a model knows by their names."""
-    flatter = "scores on these flatter"
-    known = [("a model that this one started from was trained on", seen, flatter)]
-    if model_split is not None:
-        known.append(("the model was trained on", model_split.train, flatter))
-        if part == "val":
-            known.append(
-                ("are for testing the model", model_split.test, "choose nothing by these, or its scores flatter")
-            )
-        else:
-            known.append(("the model's weights or settings were chosen by", model_split.val, flatter))
-    for what, others, so in known:
-        if shared := alike(ids, others):
-            logger.warning(
-                "%d of the %d images have names of images that %s, %s among them; %s",
-                *(len(shared), len(ids), what, shared[0], so),
-            )
-
-
 def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:
     """Load a trained model for prediction.
 
@@ -339,20 +269,6 @@ def seen_images(name: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(sorted({*config.split["train"], *config.seen}))
 
 
-def alike(ids: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Those ids that may name the same images as others: equal, but for a folder that one lacks or has joined.
-
-    >>> alike(["A1/plant001", "plant002", "A2/plant003", "A1_plant004"], ["plant001", "A1/plant002", "A1/plant003"])
-    ['A1/plant001', 'plant002']
-    >>> alike(["A1_plant004"], ["A1/plant004"])
-    ['A1_plant004']
-    """
-    known = set(others)
-    flat = {id.replace("/", "_") for id in known}
-    bare, last = {id for id in known if "/" not in id}, {id.rpartition("/")[2] for id in known}
-    return [id for id in ids if id.replace("/", "_") in flat or id.rpartition("/")[2] in (bare if "/" in id else last)]
-
-
 def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the numbers in label images meant to a model, if its settings said so."""
     require_torch()
@@ -383,6 +299,7 @@ def trainer(
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
     from panembed.training.transforms import TrainingSet
+    from panembed.training.validation import Validation
 
     _check_launcher()
     label_set, prepare = dataset.label_set, preparation(settings.input)
@@ -426,7 +343,7 @@ def trainer(
         net,
         objective,
         examples,
-        validate=Validation(dataset, split.val, settings, objective, chosen),
+        validate=Validation(dataset, split.val, prepare, grouping(settings.grouping, label_set), objective, chosen),
         save_best=save_best,
         checkpoint_path=run / "checkpoints" / "last.pt",
         log=RunLog(run, tensorboard=tensorboard),
@@ -482,82 +399,6 @@ def mixed_precision(settings: Settings, chosen: torch.device) -> str:
     if wanted == "auto":
         return "bf16" if computes_bfloat16(chosen) else "no"
     return "bf16" if wanted == "bfloat16" else "no"
-
-
-class _Truths(Sequence[PanopticMap]):
-    """True maps of images, kept in memory as far as `max_bytes` go, the others read each time."""
-
-    def __init__(self, dataset: Dataset, ids: Sequence[str], max_bytes: int = 1 << 30) -> None:
-        self._dataset, self._ids = dataset, ids
-        self._kept: list[PanopticMap] = []
-        for id in ids:
-            truth = dataset.read_truth(id)
-            max_bytes -= truth.semantic.nbytes + truth.instance.nbytes
-            if max_bytes < 0:
-                break
-            self._kept.append(truth)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._kept[index] if index < len(self._kept) else self._dataset.read_truth(self._ids[index])
-
-
-class Validation:
-    """Figures on validation images from one pass: losses at the network's size, PQ at the images' own size."""
-
-    def __init__(
-        self, dataset: Dataset, ids: tuple[str, ...], settings: Settings, objective: PanopticLoss, chosen: torch.device
-    ) -> None:
-        from panembed.training.transforms import TrainingSet
-
-        self.label_set = dataset.label_set
-        self.preparation = preparation(settings.input)
-        self.grouping = grouping(settings.grouping, self.label_set)
-        self.examples = TrainingSet(dataset, ids, self.preparation)
-        self.truths = _Truths(dataset, ids)
-        self.objective, self.device = objective, chosen
-
-    def __call__(self, net: nn.Module) -> dict[str, float]:
-        """Score a network; no figures where there are no validation images."""
-        import torch
-
-        if not self.truths:
-            return {}
-
-        net.eval()
-        evaluation = Evaluation(self.label_set)
-        sums = np.zeros(3)
-        for index, truth in enumerate(self.truths):
-            example = self.examples[0, index]
-            with torch.inference_mode():
-                image = example.image[None].to(self.device, memory_format=torch.channels_last)
-                scores, embeddings, *seeds = (output.float() for output in net(image))
-                semantic, instance = example.semantic[None].to(self.device), example.instance[None].to(self.device)
-                terms = self.objective(scores, embeddings, semantic, instance, *seeds)
-            sums += [float(terms.total), float(terms.semantic), float(terms.instance)]
-            prediction = self.grouping.group(
-                scores[0].cpu().numpy(),
-                embeddings[0].cpu().numpy(),
-                self.label_set.things,
-                self.preparation,
-                truth.shape,
-                *(output[0].cpu().numpy() for output in seeds),
-            )
-            evaluation.add(str(index), prediction, truth)
-        means = sums / len(self.truths)
-        figures = {"val_loss": means[0], "val_semantic_loss": means[1], "val_instance_loss": means[2]}
-        quality = evaluation.quality_result()
-        for name, score in (
-            ("val_pq", quality.all),
-            ("val_pq_things", quality.things),
-            ("val_pq_stuff", quality.stuff),
-        ):
-            figures[name] = float("nan") if score.pq is None else score.pq
-        metrics = evaluation.metrics()
-        figures |= {f"val_{name}": metrics[name] for name in ("sbd", "abs_dic") if name in metrics}
-        return {name: float(value) for name, value in figures.items()}
 
 
 def environment() -> dict[str, Any]:

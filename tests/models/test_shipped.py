@@ -12,8 +12,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import panembed
-from panembed.build import choose_ids, model_split, resolve_model_folder
+from panembed.build import model_split, resolve_model_folder
 from panembed.datasets.layout import open_dataset
+from panembed.datasets.part import choose_ids
 from panembed.datasets.samples import sample_nuclei
 from panembed.datasets.splits import Split
 from panembed.datasets.synthetic import SyntheticDataset, write_folder

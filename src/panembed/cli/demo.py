@@ -28,6 +28,7 @@ def demo(
     from panembed.cli.console import TrainingProgress, messages, quality_table
     from panembed.cli.predict import predict
     from panembed.config import Settings
+    from panembed.datasets.part import choose_ids
     from panembed.datasets.samples import sample_nuclei
     from panembed.evaluation import evaluate_model
     from panembed.io.output_folder import claim_folder
@@ -45,7 +46,7 @@ def demo(
         run.train(settings, dataset, output / "run", overwrite=overwrite, device=device, progress=progress)
     console.print("2 of 3: scoring images held out")
     model = build.load(output / "run", device=device)
-    ids = build.choose_ids(dataset, "test", build.model_split(output / "run"))
+    ids = choose_ids(dataset, "test", build.model_split(output / "run"))
     predictions: dict[str, PanopticMap] = {}
     evaluation = evaluate_model(model, dataset, ids, predictions.__setitem__)
     evaluation.write(claim_folder(output / "test", overwrite=overwrite))

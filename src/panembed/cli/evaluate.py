@@ -95,6 +95,7 @@ def evaluate(
     from panembed import build
     from panembed.cli.console import bar, messages, quality_table
     from panembed.cli.tables import error_table, oracle_table
+    from panembed.datasets.part import choose_ids
     from panembed.datasets.splits import SPLIT_FILE
     from panembed.evaluation import evaluate_model, evaluate_predictions
     from panembed.io.atomic import write_json
@@ -119,7 +120,7 @@ def evaluate(
         if model is not None:
             split = split or "test"
             loaded = build.load(model, device=device, overrides=overrides)
-            ids = build.choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
+            ids = choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
             if oracle:
@@ -131,7 +132,7 @@ def evaluate(
         else:
             assert predictions is not None
             split = split or ("test" if (dataset.root / SPLIT_FILE).exists() else "all")
-            ids = build.choose_ids(dataset, split)
+            ids = choose_ids(dataset, split)
             stored = open_predictions(predictions, dataset.label_set, prediction_format)
             matched = match_predictions(stored, dataset, ids, allow_missing=allow_missing)
             folder = claim_folder(output, overwrite=overwrite)

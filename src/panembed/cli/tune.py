@@ -41,6 +41,7 @@ def tune(
     from panembed import build
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import trials_table
+    from panembed.datasets.part import choose_ids
     from panembed.errors import SettingsError
     from panembed.io.output_folder import claim_folder
     from panembed.io.tables import write_csv
@@ -63,7 +64,7 @@ def tune(
             f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
             "or give --dry-run and --output"
         )
-    ids = build.choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
+    ids = choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
     folder = claim_folder(output or model / "tune", overwrite=overwrite)
     with bar() as progress:
         task = progress.add_task("network", total=len(ids), note="")

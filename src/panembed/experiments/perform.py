@@ -20,6 +20,7 @@ import yaml
 
 import panembed
 from panembed import build
+from panembed.datasets.part import choose_ids
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
@@ -193,7 +194,7 @@ def _train_and_score(
     model = build.load(weights, device=device)
     model.grouping = build.grouping(run.settings.grouping, dataset.label_set)
     model.preparation = build.preparation(run.settings.input)
-    ids = build.choose_ids(dataset, part, build.model_split(weights), build.seen_before(weights))
+    ids = choose_ids(dataset, part, build.model_split(weights), build.seen_before(weights))
     evaluation = evaluate_model(model, dataset, ids)
     folder = run.folder / part
     folder.mkdir(parents=True, exist_ok=True)
