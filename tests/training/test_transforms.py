@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from panembed.datasets.sample import Sample
-from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, SettingsError
 from panembed.inference.preparation import Preparation, resize_nearest
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
@@ -408,32 +406,6 @@ def test_a_crowd_has_a_class_but_is_no_object() -> None:
     for number, (category, instance) in enumerate([(1, 1), (1, 70), (2, 1), (2, 5)], start=1):
         same = (truth.semantic == category) & (truth.instance == instance)
         assert np.array_equal(example.instance.numpy() == number, same)
-
-
-@pytest.mark.parametrize("max_bytes", [0, 160_000])
-@pytest.mark.parametrize("augmentation", [None, Augmentation(copy_paste=2.0)])
-def test_what_is_read_again_is_the_same(max_bytes: int, augmentation: Augmentation | None, caplog: Any) -> None:
-    """No image fits in memory, or some."""
-    caplog.set_level("INFO", logger="panembed")
-    data = SyntheticDataset(3, size=160)
-    whole, part = (
-        TrainingSet(data, tuple(data.ids), Preparation((96, 96)), augmentation, max_bytes=size, source_scale=1.5)
-        for size in (1 << 30, max_bytes)
-    )
-    assert f"{part._kept.num_kept} of 3 images fit in memory" in caplog.text
-    assert part._kept.num_kept in ((1, 2) if max_bytes else (0,))
-    assert np.array_equal(whole.class_shares(2), part.class_shares(2))
-    for index in range(3):
-        one, other = whole[4, index], part[4, index]
-        for name in ("image", "semantic", "instance"):
-            assert torch.equal(getattr(one, name), getattr(other, name))
-
-
-def test_more_objects_than_16_bits_count() -> None:
-    truth = PanopticMap(np.ones((192, 192), int), np.arange(1, 192 * 192 + 1).reshape(192, 192))
-    sample = Sample(np.zeros((192, 192, 3), np.uint8), truth, "a")
-    example = TrainingSet(Fixed(sample), ("a",), Preparation((192, 192)), None)[0, 0]
-    assert np.array_equal(example.instance.numpy(), truth.instance)
 
 
 def test_numbered_stuff_is_no_object() -> None:

@@ -1,4 +1,4 @@
-"""Training images: kept in memory at a working size, changed at random each time they are shown.
+"""Training images: changed at random each time they are shown.
 
 Every random number comes from (seed, epoch, image), never from a shared generator: so an image's augmentation is the
 same whatever the number of workers, and after a resume.
@@ -6,11 +6,8 @@ same whatever the number of workers, and after a resume.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +17,12 @@ from torch.nn.functional import affine_grid, grid_sample
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as F
 
-from panembed.datasets.sample import Dataset, Sample
+from panembed.datasets.sample import Dataset
 from panembed.errors import SettingsError
-from panembed.inference.preparation import STRIDE, Preparation, resize_image, resize_nearest
+from panembed.inference.preparation import STRIDE, Preparation, resize_nearest
 from panembed.labels import IGNORE
 from panembed.training.copy_paste import CopyPaste
-
-logger = logging.getLogger("panembed")
-
-MAX_BYTES = 8 << 30
-"""Images and labels that are kept in memory, unless told otherwise; with all of Cityscapes it would be 40 GB."""
+from panembed.training.stored_images import MAX_BYTES, StoredImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,55 +169,6 @@ def _about_objects(
     return np.array(centre)
 
 
-class StoredImages(Sequence[tuple[Tensor, Tensor]]):
-    """Images and labels of a data set at a working size: in memory as far as they fit, the others read again each time.
-
-    Items are image 3xHxW uint8 and labels 2xHxW float32: class index + 1 (0 for ignore), and object numbered from 1
-    within the image over all classes.
-
-    Args:
-        dataset: where they come from.
-        ids: which of them.
-        size: height and width that they are stretched to; None keeps their own.
-        max_bytes: of them to keep.
-
-    Attributes:
-        num_kept: how many are in memory.
-        class_counts: pixels of each class index.
-
-    Raises:
-        InputError: one can't be read; each is read once here.
-    """
-
-    def __init__(
-        self, dataset: Dataset, ids: Sequence[str], size: tuple[int, int] | None, *, max_bytes: int = MAX_BYTES
-    ) -> None:
-        self._dataset, self._ids, self._size = dataset, ids, size
-        self._kept: list[tuple[Tensor, Tensor]] = []
-        self.class_counts = np.zeros(IGNORE, dtype=np.int64)
-        left = max_bytes
-        for id in ids:
-            image, labels = _keep(dataset.load(id), size, dataset.label_set.things)
-            self.class_counts += np.bincount(labels[0].numpy().ravel(), minlength=IGNORE + 1)[1:]
-            left -= image.nbytes + labels.nbytes
-            if left >= 0:
-                self._kept.append((image, labels))
-        self.num_kept = len(self._kept)
-        if self.num_kept < len(ids):
-            logger.info("%d of %d images fit in memory; the others are read each time", self.num_kept, len(ids))
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        """The image and the labels of this index."""
-        if index < self.num_kept:
-            image, labels = self._kept[index]
-        else:
-            image, labels = _keep(self._dataset.load(self._ids[index]), self._size, self._dataset.label_set.things)
-        return image, labels.float()
-
-
 class TrainingSet(TorchDataset[TrainingExample]):
     """Images of a data set, read and resized once, then kept in memory as far as they fit.
 
@@ -306,28 +250,6 @@ class TrainingSet(TorchDataset[TrainingExample]):
         # Labels are kept plus one, so that what lies outside the image, 0, has none.
         semantic, instance = labels[0].long() - 1, labels[1].int()
         return TrainingExample(prepared, torch.where(semantic < 0, IGNORE, semantic), instance)
-
-
-def _keep(sample: Sample, size: tuple[int, int] | None, things: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Image 3xHxW uint8, and integer labels 2xHxW: class index + 1 (0 for ignore) and object numbered from 1."""
-    image, semantic = sample.image, sample.truth.semantic
-    # Segments of stuff may be numbered, too, and are no objects.
-    instance = np.where(np.isin(semantic, things), sample.truth.instance, 0)
-    key = (semantic.astype(np.int64) << 32) | instance
-    for category, number in sample.truth.crowd:
-        # A group is no object: its pixels have a class but pull on nothing.
-        instance = np.where((semantic == category) & (instance == number), 0, instance)
-    _, numbers = np.unique(np.where((instance > 0) & (semantic != IGNORE), key, -1), return_inverse=True)
-    numbers = numbers.reshape(semantic.shape)
-    none = (instance == 0) | (semantic == IGNORE)
-    numbers = np.where(none, 0, numbers + (0 if none.any() else 1))
-    classes = np.where(semantic == IGNORE, 0, semantic.astype(np.int64) + 1)
-    if size is not None:
-        image = resize_image(image, size)
-        classes, numbers = resize_nearest(classes, size), resize_nearest(numbers, size)
-    smallest = np.int16 if numbers.max(initial=0) <= np.iinfo(np.int16).max else np.int32
-    labels = torch.from_numpy(np.stack([classes, numbers]).astype(smallest))
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), labels
 
 
 def collate(examples: list[TrainingExample]) -> TrainingExample:
