@@ -12,7 +12,7 @@ import pytest
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError
-from panembed.evaluation import Evaluation, evaluate_model
+from panembed.evaluation import Evaluation, default_min_area, evaluate_model
 from panembed.labels import Category, LabelSet, PanopticMap
 from panembed.metrics.mean_iou import MeanIoU
 
@@ -161,3 +161,13 @@ def test_sizes_must_agree() -> None:
     panoptic = PanopticMap([[0, 1]], [[0, 1]])
     with pytest.raises(ValueError, match=r"\(1, 2\)|1x2"):
         Evaluation(LEAVES).add("a", panoptic, PanopticMap([[0], [1]], [[0], [1]]))
+
+
+def test_least_area_of_objects() -> None:
+    names = ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
+    city = LabelSet([Category(0, "road", False), *(Category(24 + k, name, True) for k, name in enumerate(names))])
+    assert default_min_area(city) == 100
+    assert default_min_area(LEAVES) == 0
+    assert Evaluation(city).metrics()["ap_min_area"] == 100
+    assert Evaluation(city, ap_min_area=7).metrics()["ap_min_area"] == 7
+    assert "ap" not in Evaluation(LabelSet([Category(0, "sky", False)])).metrics()

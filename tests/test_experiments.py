@@ -159,6 +159,7 @@ class TestFile:
         with pytest.raises(SettingsError, match="can't be read"):
             Experiment.load(tmp_path / "none.yaml")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
     def test_ours(self, path, tmp_path):
         experiment = Experiment.load(path)

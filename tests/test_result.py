@@ -69,6 +69,7 @@ def test_class_ids_above_8_bits(tmp_path: Path) -> None:
         assert np.asarray(semantic)[0].tolist() == [0, 255, 255, 255, 4000, 4000, 65535, 255]
 
 
+@pytest.mark.slow
 def test_seventy_thousand_objects_become_a_tiff(tmp_path: Path) -> None:
     instance = np.arange(1, 70_001).reshape(250, 280)
     label_set = LabelSet([Category(1, "cell", True)])

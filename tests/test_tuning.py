@@ -19,6 +19,8 @@ from panembed.inference.preparation import Preparation
 from panembed.labels import Category, LabelSet
 from panembed.tuning import TUNED, GroupingTuner, coordinate_search, grid_search, ladders
 
+pytestmark = pytest.mark.slow  # each scores a network many times
+
 PLANTS = SyntheticDataset(4, seed=2, size=64)
 NATIVE = Preparation((64, 64), "native")
 

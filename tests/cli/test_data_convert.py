@@ -19,6 +19,8 @@ from panembed.io.cityscapes import CITYSCAPES
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
+pytestmark = pytest.mark.slow  # each runs a whole command
+
 LEAVES = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
 FIELD = LabelSet([Category(0, "soil", False), Category(1, "crop", True), Category(2, "weed", True)])
 COCO_LIKE = LabelSet([Category(1, "person", True), Category(184, "tree", False), Category(90, "brush", True)])

@@ -15,6 +15,8 @@ from panembed.labels import PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
 from panembed.oracle import VARIANTS
 
+pytestmark = pytest.mark.slow  # each runs a whole command
+
 
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())

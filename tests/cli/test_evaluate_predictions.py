@@ -16,6 +16,8 @@ from panembed.io.images import write_png
 from panembed.labels import PanopticMap, pack
 from panembed.result import PanopticResult
 
+pytestmark = pytest.mark.slow  # each runs a whole command
+
 FORMATS = ("predict", "coco", "instances", "packed")
 
 

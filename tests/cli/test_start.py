@@ -16,6 +16,7 @@ def run(*command, **options):
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -97,6 +98,7 @@ def test_wrong_usage(cli, arguments):
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 def test_reader_that_leaves_early():
     """As `panembed info | head -1` does."""
     with subprocess.Popen([COMMAND, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

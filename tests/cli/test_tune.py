@@ -14,6 +14,8 @@ from panembed.datasets.layout import open_dataset
 from panembed.inference.predictor import PanopticModel
 from panembed.models.pretrained import read_config, update_grouping
 
+pytestmark = pytest.mark.slow  # each runs a whole command
+
 
 @pytest.fixture
 def model(tmp_path, tiny_model):

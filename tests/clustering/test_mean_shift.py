@@ -59,6 +59,7 @@ def test_bandwidths_against_scikit_learn(bandwidth: float) -> None:
     assert adjusted_rand_score(theirs, mean_shift(points, bandwidth=bandwidth)) >= 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_dims", [2, 16])
 def test_marks_the_same_outliers_as_scikit_learn(num_dims: int) -> None:
     rng = np.random.default_rng(7)

@@ -212,6 +212,7 @@ def test_pixels_of_an_object_vote_on_its_class() -> None:
         Grouping(vote=True, by_class={1: Grouping()})
 
 
+@pytest.mark.slow
 def test_hdbscan_finds_the_same_objects() -> None:
     truth = rosette(0, size=128).truth
     scores, embeddings = outputs(truth.semantic, truth.instance)

@@ -175,6 +175,7 @@ def test_two_inputs_of_one_name(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "summary.csv")) == 1
 
 
+@pytest.mark.slow
 def test_memory_holds_few_results_at_a_time(tmp_path: Path) -> None:
     alive: list[weakref.ref[PanopticResult]] = []
     most = 0

@@ -164,6 +164,7 @@ def slow_labels(prediction: PanopticMap, truth: PanopticMap, most: float, least:
     return [true_label(i) for i in range(len(T))], [predicted_label(j) for j in range(len(P))]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(maps(), maps(with_void=False), st.sampled_from([(0.5, 0.1), (0.8, 0.25)]))
 def test_as_the_definition_says(truth: PanopticMap, prediction: PanopticMap, limits: tuple[float, float]) -> None:
@@ -171,6 +172,7 @@ def test_as_the_definition_says(truth: PanopticMap, prediction: PanopticMap, lim
     assert labels(prediction, truth, most=most, least=least) == slow_labels(prediction, truth, most, least)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(maps(), maps(with_void=False)), max_size=3), st.integers(1, 6))
 def test_counts_add_up_to_those_of_panoptic_quality(

@@ -18,6 +18,8 @@ from torch import nn
 from panembed.errors import InputError, MissingExtraError, SettingsError
 from panembed.models.encoder_weights import PACKAGED, load_encoder_weights
 
+pytestmark = pytest.mark.slow  # each makes a whole encoder
+
 
 def encoder(name: str = "resnet18", in_channels: int = 3, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)

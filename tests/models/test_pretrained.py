@@ -174,6 +174,7 @@ def test_weights_of_another_network(folder: Path) -> None:
         load_weights(folder, nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 def test_training_on_from_a_model_of_other_classes(folder: Path, net: nn.Module) -> None:
     street = LabelSet([Category(i, str(i), i > 1) for i in range(4)])
     same = network(SETTINGS, LEAVES, pretrained=False)
@@ -259,6 +260,7 @@ def test_half_precision_changes_outputs_little(plain: nn.Module, seed: int, expo
             assert (exact - rounded).abs().max() < 1e-2 * (exact.max() - exact.min())
 
 
+@pytest.mark.slow
 def test_half_precision_rounds_weights_and_nothing_else(net: nn.Module, folder: Path) -> None:
     whole = (folder / "model.safetensors").stat().st_size
     save_model(folder, net, CONFIG, half=True)

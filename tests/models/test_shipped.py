@@ -259,6 +259,7 @@ def test_info_lists_them(cli, plants):
     assert str(plants) in cli("info").sentence()
 
 
+@pytest.mark.slow
 def test_info_needs_no_torch(plants):
     code = (
         "import sys; from pathlib import Path; from panembed.models import shipped\n"

@@ -17,6 +17,8 @@ from panembed.errors import OutputError
 from panembed.labels import Category, LabelSet, PanopticMap
 from panembed.report.figures import Comparison, _around_objects, comparison, error_maps, loss_curves, match_colors
 
+pytestmark = pytest.mark.slow  # each draws with matplotlib
+
 TWO_THINGS = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
 
 

@@ -184,6 +184,7 @@ def training_set(count: float) -> TrainingSet:
     return TrainingSet(data, tuple(data.ids), Preparation((64, 64)), Augmentation(copy_paste=count), source_scale=1.5)
 
 
+@pytest.mark.slow
 def test_in_a_training_set() -> None:
     plain, pasting, again = training_set(0.0), training_set(3.0), training_set(3.0)
     reference = TrainingSet(

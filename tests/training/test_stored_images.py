@@ -14,6 +14,7 @@ from panembed.training.stored_images import StoredImages
 from panembed.training.transforms import Augmentation, TrainingSet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [0, 160_000])
 @pytest.mark.parametrize("augmentation", [None, Augmentation(copy_paste=2.0)])
 def test_what_is_read_again_is_the_same(

@@ -1,4 +1,4 @@
-"""Predictions in files: every format, how it is told from the others, and what is said when files don't fit."""
+"""Predictions in files: every format, how it is told from the others, and what is said of files that are none."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 from hotcoco.panoptic import PanopticEval
-from PIL import Image
 
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, SettingsError
-from panembed.evaluation import Evaluation, default_min_area, evaluate_predictions
+from panembed.evaluation import Evaluation, evaluate_predictions
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.images import write_png
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, pack
@@ -354,89 +353,6 @@ def test_nothing_there(tmp_path):
         open_predictions(tmp_path / "a.png", LEAVES)
     with pytest.raises(SettingsError, match="did you mean 'instances'"):
         open_predictions(tmp_path, LEAVES, "instance")
-
-
-# Names.
-
-
-def named(tmp_path, *names):
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((20, 24), np.uint8)).save(tmp_path / name)
-    return open_predictions(tmp_path, LEAVES)
-
-
-@pytest.mark.parametrize("name", ["plant000", "plant000_rgb", "A1/plant000", "A1/plant000_rgb", "out/A1/plant000_rgb"])
-def test_names_that_fit(tmp_path, name):
-    dataset = truths(LEAVES, 1)
-    matched = match_predictions(named(tmp_path, f"{name}.png"), dataset, dataset.ids)
-    assert matched.place == {"A1/plant000": 0}
-
-
-@pytest.mark.parametrize("name", ["plant00", "A2/plant000", "plant0000", "xplant000", "A1/x/plant000"])
-def test_names_that_do_not(tmp_path, name):
-    dataset = truths(LEAVES, 1)
-    message = "has no prediction for A1/plant000; expected the name plant000 or plant000_rgb; no prediction has"
-    with pytest.raises(InputError, match=message):
-        match_predictions(named(tmp_path, f"{name}.png"), dataset, dataset.ids, allow_missing=True)
-
-
-def test_a_name_for_two_images(tmp_path):
-    dataset = Truths(LEAVES, {"A1/plant1": blocks(LEAVES), "A2/plant1": blocks(LEAVES)})
-    with pytest.raises(InputError, match="could be the prediction for A1/plant1 or for A2/plant1"):
-        match_predictions(named(tmp_path / "a", "plant1.png"), dataset, ["A1/plant1"])
-    matched = match_predictions(named(tmp_path / "b", "A1/plant1.png", "A2/plant1_rgb.png"), dataset, dataset.ids)
-    assert matched.place == {"A1/plant1": 0, "A2/plant1": 1}
-
-
-def test_two_predictions_for_an_image(tmp_path):
-    dataset = truths(LEAVES, 1)
-    with pytest.raises(InputError, match="is a second prediction for A1/plant000"):
-        match_predictions(named(tmp_path / "a", "plant000.png", "plant000_rgb.tif"), dataset, dataset.ids)
-    with pytest.raises(InputError, match=r"plant000\.tif: has the same name as plant000\.png"):
-        named(tmp_path / "b", "plant000.png", "plant000.tif")
-
-
-def test_missing_and_strange(tmp_path):
-    dataset = truths(LEAVES, 3)
-    stored = named(tmp_path, "plant001.png", "plant002.png", "other.png")
-    with pytest.raises(InputError, match=r"no prediction for A1/plant000; .* --allow-missing"):
-        match_predictions(stored, dataset, dataset.ids)
-    matched = match_predictions(stored, dataset, dataset.ids, allow_missing=True)
-    assert matched.missing == ("A1/plant000",)
-    assert matched.strange == (tmp_path / "other.png",)
-    assert (matched.read("A1/plant000", (2, 3)).semantic == IGNORE).all()
-    # Predictions of images that aren't asked for are neither missing nor strange.
-    matched = match_predictions(stored, dataset, ["A1/plant001"])
-    assert (matched.missing, matched.strange) == ((), (tmp_path / "other.png",))
-
-
-def test_missing_counts_as_empty(tmp_path):
-    dataset = truths(LEAVES, 2, names="p{}")
-    write_predict(tmp_path, Truths(LEAVES, {"p0": dataset.maps["p0"]}))
-    _, metrics = score(tmp_path, dataset, allow_missing=True)
-    missed = Evaluation(LEAVES)
-    missed.add("p1", PanopticMap(np.full((20, 24), IGNORE), np.zeros((20, 24), int)), dataset.maps["p1"])
-    for group in ("things", "stuff"):
-        assert metrics[group]["fn"] == missed.metrics()[group]["fn"] > 0
-        assert metrics[group]["fp"] == 0
-
-
-def test_another_size(tmp_path):
-    dataset = truths(LEAVES, 1)
-    write_png(tmp_path / "plant000.png", np.zeros((10, 12), np.uint16))
-    with pytest.raises(InputError, match=r"plant000\.png: is 12x10 pixels, but the truth of A1/plant000 is 24x20"):
-        score(tmp_path, dataset)
-
-
-def test_least_area_of_objects():
-    names = ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
-    city = LabelSet([Category(0, "road", False), *(Category(24 + k, name, True) for k, name in enumerate(names))])
-    assert default_min_area(city) == 100
-    assert default_min_area(FIELD) == 0
-    assert Evaluation(city).metrics()["ap_min_area"] == 100
-    assert Evaluation(city, ap_min_area=7).metrics()["ap_min_area"] == 7
-    assert "ap" not in Evaluation(LabelSet([Category(0, "sky", False)])).metrics()
 
 
 def test_synthetic_plants(tmp_path):
