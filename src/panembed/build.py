@@ -24,7 +24,7 @@ from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
-from panembed.inference.grouping import Grouping
+from panembed.inference.grouping import HEEDED, Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
 from panembed.labels import LabelSet
@@ -225,6 +225,7 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
     if overrides := tuple(overrides):
         settings = settings.changed(overrides)
         _check_heads(settings)
+        _check_effect(settings, overrides)
     net = network(settings, label_set, pretrained=False)
     load_weights(folder, net)
     chosen = globals()["device"](device)
@@ -244,6 +245,20 @@ def _check_heads(settings: Settings) -> None:
     of_classes = [values.recount for values in settings.grouping.by_class.values()]
     if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
         raise SettingsError("grouping.recount needs a density, and this model has none; leave it out")
+
+
+def _check_effect(settings: Settings, overrides: Iterable[str]) -> None:
+    """Check that what is overridden is heeded by the way this model prepares images and groups pixels."""
+    method = settings.grouping.method
+    for override in overrides:
+        section, *_, key = override.partition("=")[0].strip().split(".")
+        if section == "grouping" and key not in ("grouping", "method", *HEEDED[method]):
+            raise SettingsError(
+                f"--set {override!r}: has no effect with grouping.method {method}, which heeds "
+                f"{', '.join(HEEDED[method])}; leave it out, or set grouping.method, too"
+            )
+        if (section, key) == ("input", "size") and settings.input.fit == "native":
+            raise SettingsError(f"--set {override!r}: has no effect with input.fit native; set input.scale instead")
 
 
 def model_split(name: str | os.PathLike[str]) -> Split:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, SettingsError
 from panembed.evaluation import evaluate_model
-from panembed.inference.grouping import Grouping, Method
+from panembed.inference.grouping import HEEDED, Grouping, Method
 from panembed.inference.predictor import PanopticModel
 from panembed.labels import PanopticMap
 from panembed.metrics.leaf import LeafScores
@@ -34,14 +34,6 @@ Figures = dict[str, float | None]
 
 TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence", "least_seed", "own_share")
 """The settings that are tried, in this order."""
-
-HEEDED: dict[Method, tuple[str, ...]] = {
-    "mean_shift": ("seed_bandwidth", "bandwidth", "min_area", "min_confidence"),
-    "hdbscan": ("min_area", "min_confidence"),
-    "seed_map": ("min_area", "min_confidence", "least_seed", "own_share"),
-    "components": ("min_area",),
-}
-"""Those of them that a method heeds."""
 
 CRITERIA = ("pq_things", "sbd", "pq")
 """What can be made as high as possible."""

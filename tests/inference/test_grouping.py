@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import SettingsError
-from panembed.inference.grouping import Grouping
+from panembed.inference.grouping import HEEDED, Grouping
 from panembed.inference.preparation import Preparation, resize_nearest
 from panembed.labels import IGNORE, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
@@ -268,6 +268,44 @@ def test_recount_splits_what_the_density_says_is_two():
         replace(plain, recount=1.0).group(*arguments, seeds[:2])
     with pytest.raises(SettingsError, match=r"recount: expected a factor above 0, found -1"):
         replace(plain, recount=-1)
+
+
+OTHERS = {
+    "bandwidth": 0.5,
+    "seed_bandwidth": 0.3,
+    "min_area": 2000,
+    "min_confidence": 0.9,
+    "least_seed": 0.999,
+    "own_share": 0.2,
+    "recount": 0.4,
+    "max_distance": 0.1,
+    "one_piece": True,
+    "clear_border": True,
+}
+"""Other values than `doubtful` is grouped by otherwise; `second_look` is refused where it would have no effect."""
+
+
+def doubtful(grouping: Grouping) -> PanopticMap:
+    """Objects of a network that is sure of little; some lie at the border."""
+    rng = np.random.default_rng(3)
+    truth = rosette(1, size=96).truth
+    scores, embeddings = outputs(truth.semantic, truth.instance, noise=0.3, certainty=2.0)
+    scores += rng.normal(0, 1, scores.shape).astype(np.float32)
+    scores[1, :, :12] += 6
+    near = np.stack([np.log(np.log(2) * np.ones(truth.shape)), rng.normal(0, 2, truth.shape)])
+    seeds = np.concatenate([near, np.full((1, *truth.shape), np.log(8 / (truth.instance > 0).sum()))])
+    return grouping.group(scores, embeddings / 2, (1,), Preparation((96, 96)), (96, 96), seeds.astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", HEEDED)
+def test_a_method_heeds_what_is_said_and_nothing_else(method):
+    named = {*OTHERS, "by_class", "vote", "second_look"}
+    assert {field.name for field in fields(Grouping)} - {"method"} == named >= {*HEEDED[method]}
+    usual = Grouping(method=method)
+    before = doubtful(usual)
+    for name, value in OTHERS.items():
+        assert same_objects(doubtful(replace(usual, **{name: value})), before) == (name not in HEEDED[method]), name
 
 
 def test_second_look_is_refused_where_it_has_no_effect():

@@ -43,11 +43,12 @@ def tune(
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
     from panembed.errors import SettingsError
+    from panembed.inference.grouping import HEEDED
     from panembed.io.output_folder import claim_folder
     from panembed.io.tables import write_csv
     from panembed.models.pretrained import update_grouping
     from panembed.models.shipped import is_shipped
-    from panembed.tuning import CRITERIA, HEEDED, GroupingTuner, coordinate_search, grid_search, ladders
+    from panembed.tuning import CRITERIA, TUNED, GroupingTuner, coordinate_search, grid_search, ladders
 
     if split not in ("val", "train"):
         raise SettingsError(
@@ -93,7 +94,7 @@ def tune(
         for number, trial in enumerate(found)
     ]
     write_csv(folder / "tune.csv", rows)
-    names = HEEDED[loaded.grouping.method]
+    names = tuple(name for name in TUNED if name in HEEDED[loaded.grouping.method])
     kept = [row for row in rows if row["kept"]]
     Console(highlight=False).print(trials_table(kept, names, maximize, len(rows), len(ids)))
     said = messages()

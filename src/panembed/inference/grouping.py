@@ -26,6 +26,16 @@ _CHANNELS_WITH_DENSITY = 3
 
 Method = Literal["mean_shift", "hdbscan", "components", "seed_map"]
 
+_ALWAYS = ("min_area", "clear_border", "by_class", "vote")
+_IN_EMBEDDINGS = (*_ALWAYS, "min_confidence", "max_distance", "one_piece")
+HEEDED: dict[Method, tuple[str, ...]] = {
+    "mean_shift": (*_IN_EMBEDDINGS, "bandwidth", "seed_bandwidth", "second_look"),
+    "hdbscan": _IN_EMBEDDINGS,
+    "components": _ALWAYS,
+    "seed_map": (*_IN_EMBEDDINGS, "least_seed", "own_share", "recount"),
+}
+"""The settings of `Grouping` that a method heeds; the others have no effect with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
@@ -36,10 +46,9 @@ class Grouping:
 
     Attributes:
         method: mean_shift; hdbscan, which needs no bandwidth, but a larger `min_area`, and scikit-learn, and many times
-            as long; components, the connected components of the class mask, which leaves embeddings aside and of all
-            else heeds only `min_area` (smaller ones become void), `clear_border`, `by_class` and `vote`; or seed_map,
-            for networks with a seed head (Neven et al. 2019), where bandwidths are learned and the bandwidths here have
-            no effect.
+            as long; components, the connected components of the class mask, which leaves embeddings aside (those of
+            fewer than `min_area` pixels become void); or seed_map, for networks with a seed head (Neven et al. 2019),
+            where bandwidths are learned. What else each heeds: `HEEDED`.
         bandwidth: of mean shift, in embedding units; the thesis takes delta_dist.
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
