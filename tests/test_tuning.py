@@ -113,7 +113,7 @@ def test_of_equal_values_the_nearest_wins() -> None:
 
 def test_seeds_never_climb_wider_than_the_bandwidth() -> None:
     present = {"seed_bandwidth": 0.6, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
-    present |= {"least_seed": 0.5, "own_share": 0.7}
+    present |= {"least_seed": 0.5, "own_share": 0.7, "recount": None}
     tried = grid_search(lambda values: 0.0, present, ladders(present))
     assert len(tried) > 1000
     for trial in tried:
@@ -124,9 +124,9 @@ def test_seeds_never_climb_wider_than_the_bandwidth() -> None:
 @settings(deadline=None)
 @given(
     st.none() | st.floats(0.01, 2), st.floats(0.1, 5), st.integers(1, 1000), st.floats(0, 0.99), st.floats(0, 0.99),
-    st.floats(0, 0.99),
+    st.floats(0, 0.99), st.none() | st.floats(0.01, 3),
 )  # fmt: skip
-def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area, confidence, least, own) -> None:
+def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area, confidence, least, own, factor):
     present = {
         "seed_bandwidth": None if seed is None else min(seed, bandwidth),
         "bandwidth": bandwidth,
@@ -134,11 +134,13 @@ def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area
         "min_confidence": confidence,
         "least_seed": least,
         "own_share": own,
+        "recount": factor,
     }
     steps = ladders(present)
     assert tuple(steps) == TUNED
-    assert (steps["least_seed"], steps["own_share"]) == ((least,), (own,))
-    steps |= {name: ladders(present, "seed_map")[name] for name in ("least_seed", "own_share")}
+    of_seeds = ("least_seed", "own_share", "recount")
+    assert [steps[name] for name in of_seeds] == [(least,), (own,), (factor,)]
+    steps |= {name: ladders(present, "seed_map", density=True)[name] for name in of_seeds}
     for name, ladder in steps.items():
         numbers = [value for value in ladder if value is not None]
         assert ladder.count(present[name]) == 1
@@ -147,8 +149,10 @@ def test_ladders_hold_the_present_settings_once_and_ascend(seed, bandwidth, area
     assert all(isinstance(value, int) and value >= 1 for value in steps["min_area"])
     assert max(steps["min_confidence"]) < 1
     # A trial of what a method doesn't heed would be the same trial again.
-    of_seeds = {"min_area", "min_confidence", "least_seed", "own_share"}
-    for method, heeded in (("seed_map", of_seeds), ("components", {"min_area"})):
+    for method, heeded in (
+        ("seed_map", {"min_area", "min_confidence", "least_seed", "own_share"}),
+        ("components", {"min_area"}),
+    ):
         fewer = ladders(present, method)
         assert all(fewer[name] == (steps[name] if name in heeded else (present[name],)) for name in TUNED)
 
@@ -177,6 +181,32 @@ def test_what_seed_map_heeds_can_be_tuned() -> None:
     assert {trial.values["bandwidth"] for trial in trials} == {tuner.start["bandwidth"]}
 
 
+class Dense(Seeded):
+    """The same, and it says how many objects there are, a quarter too many."""
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        scores, embeddings, seeds = super().__call__(images)
+        count = len({tuple(place) for place in np.round(embeddings[0][:, scores[0, 1] > 0]).T})
+        density = np.full((1, 1, *scores.shape[2:]), np.log(1.25 * count / (scores[0, 1] > 0).sum()), np.float32)
+        return scores, embeddings, np.concatenate([seeds, density], axis=1)
+
+
+def test_counts_are_made_right_by_the_density() -> None:
+    """A seed map of low scores finds pieces; the density, once it is scaled, says how many are true."""
+    grouping = Grouping("seed_map", min_area=4, least_seed=0.2, own_share=0.95, recount=1.0)
+    tuned = PanopticModel(Dense(), PLANTS.label_set, NATIVE, grouping)
+    with GroupingTuner(tuned, PLANTS, PLANTS.ids, criterion="counts") as tuner:
+        assert tuner.has_density
+        steps = {"recount": ladders(tuner.start, "seed_map", density=True)["recount"][:-1]}  # without None
+        trials = coordinate_search(tuner.score, tuner.start, steps)
+        best = [trial for trial in trials if trial.kept][-1]
+        tuned.grouping = replace(tuned.grouping, **best.values)
+        metrics = evaluate_model(tuned, PLANTS, PLANTS.ids).metrics()
+    assert best.score > trials[0].score
+    assert best.values["recount"] == 0.8
+    assert best.score == pytest.approx(1 - len(PLANTS) * metrics["abs_dic"] / metrics["objects_true"])
+
+
 def test_seeds_as_wide_as_the_bandwidth_are_no_seeds_of_their_own() -> None:
     """Allowed, and not heeded by seed_map."""
     tuned = PanopticModel(
@@ -192,7 +222,7 @@ def test_seeds_as_wide_as_the_bandwidth_are_no_seeds_of_their_own() -> None:
 
 def test_bandwidths_stay_above_the_second_look() -> None:
     present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
-    present |= {"least_seed": 0.5, "own_share": 0.7}
+    present |= {"least_seed": 0.5, "own_share": 0.7, "recount": None}
     steps = ladders(present, "mean_shift", 1.0)
     assert min(steps["bandwidth"]) < 1.2
     for bandwidth in steps["bandwidth"]:
@@ -213,6 +243,8 @@ def test_figures_are_those_of_evaluate(max_bytes: int) -> None:
             assert figures["pq"] == pytest.approx(metrics["all"]["pq"])
             assert figures["rq_things"] == pytest.approx(metrics["things"]["rq"])
             assert (figures["sbd"], figures["abs_dic"]) == pytest.approx((metrics["sbd"], metrics["abs_dic"]))
+            off = len(PLANTS) * metrics["abs_dic"] / metrics["objects_true"]
+            assert figures["counts"] == pytest.approx(1 - off)
     if max_bytes > 1 << 30:
         assert tuned.backend.runs == len(PLANTS.ids)
 
@@ -247,7 +279,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 
 
 def test_what_cannot_be_tuned() -> None:
-    with pytest.raises(SettingsError, match="can't maximize 'ap'; expected pq_things, sbd, pq"):
+    with pytest.raises(SettingsError, match="can't maximize 'ap'; expected pq_things, sbd, pq, counts"):
         GroupingTuner(model(), PLANTS, PLANTS.ids, criterion="ap")
     with pytest.raises(InputError, match="no images to tune on"):
         GroupingTuner(model(), PLANTS, [])

@@ -176,6 +176,7 @@ COLUMNS = {
     "pq": "PQ",
     "sbd": "SBD",
     "abs_dic": "abs. DiC",
+    "counts": "counts",
 }
 """Headings of the figures."""
 

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, SettingsError
 from panembed.evaluation import evaluate_model
-from panembed.inference.grouping import HEEDED, Grouping, Method
+from panembed.inference.grouping import HEEDED, Grouping, Method, gives_density
 from panembed.inference.predictor import PanopticModel
 from panembed.labels import PanopticMap
 from panembed.metrics.leaf import LeafScores
@@ -30,13 +30,15 @@ Values = dict[str, float | int | None]
 """Grouping settings by name."""
 
 Figures = dict[str, float | None]
-"""Scores by name: fractions, and leaves for `abs_dic`."""
+"""Scores by name: fractions, and objects for `abs_dic`."""
 
-TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence", "least_seed", "own_share")
+TUNED = ("seed_bandwidth", "bandwidth", "min_area", "min_confidence", "least_seed", "own_share", "recount")
 """The settings that are tried, in this order."""
 
-CRITERIA = ("pq_things", "sbd", "pq")
-"""What can be made as high as possible."""
+CRITERIA = ("pq_things", "sbd", "pq", "counts")
+"""What can be made as high as possible. `counts` is 1 - (sum of miscounts) / (number of true objects)."""
+
+_OF_ONE_THING = ("sbd", "counts")
 
 LEAST_GAIN = 0.001
 """Settings change for more than this only, a tenth of a point: less is noise."""
@@ -46,6 +48,7 @@ _SEED_FACTORS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
 _AREA_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _LEAST_SEEDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _OWN_SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+_RECOUNTS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 1.0, 1.03, 1.06, 1.1)
 _CONFIDENCES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -65,15 +68,19 @@ class Trial:
 
 
 def ladders(
-    current: Mapping[str, float | int | None], method: Method = "mean_shift", second_look: float | None = None
+    current: Mapping[str, float | int | None],
+    method: Method = "mean_shift",
+    second_look: float | None = None,
+    *,
+    density: bool = False,
 ) -> dict[str, tuple[float | int | None, ...]]:
     """The values to try for each of `TUNED`, ascending, with the present one among them.
 
     Bandwidths and areas are multiples of the present ones; None as the seed bandwidth is the bandwidth itself. What has
-    no effect with the grouping method keeps its present value.
+    no effect with the grouping method, or needs a density where there is none, keeps its present value.
 
     >>> present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
-    >>> present |= {"least_seed": 0.5, "own_share": 0.7}
+    >>> present |= {"least_seed": 0.5, "own_share": 0.7, "recount": None}
     >>> ladders(present)["min_area"]
     (5, 10, 20, 40, 80, 160)
     """
@@ -94,8 +101,9 @@ def ladders(
         "min_confidence": tuple(with_present("min_confidence", _CONFIDENCES)),
         "least_seed": tuple(with_present("least_seed", _LEAST_SEEDS)),
         "own_share": tuple(with_present("own_share", _OWN_SHARES)),
+        "recount": (*with_present("recount", _RECOUNTS), None),
     }
-    heeded = HEEDED[method]
+    heeded = {*HEEDED[method]} - (set() if density else {"recount"})
     return {name: steps if name in heeded else (current[name],) for name, steps in every.items()}
 
 
@@ -195,6 +203,7 @@ class GroupingTuner:
 
     Attributes:
         num_kept: images whose outputs are in memory.
+        has_density: whether the network says how much of an object each pixel is.
 
     Raises:
         InputError: the classes differ, no image or no object, or an image can't be read.
@@ -217,8 +226,8 @@ class GroupingTuner:
         self.has_leaf_scores = len(self.label_set.things) == 1
         if criterion not in CRITERIA:
             raise SettingsError(f"can't maximize {criterion!r}; expected {', '.join(CRITERIA)}")
-        if criterion == "sbd" and not self.has_leaf_scores:
-            raise SettingsError("can't maximize sbd: it needs exactly one thing class; take pq_things")
+        if criterion in _OF_ONE_THING and not self.has_leaf_scores:
+            raise SettingsError(f"can't maximize {criterion}: it needs exactly one thing class; take pq_things")
         if model.grouping.by_class:
             raise SettingsError("tune changes settings of all classes alike, but the model has grouping.by_class")
         if not self.ids:
@@ -226,12 +235,14 @@ class GroupingTuner:
         self._counts: dict[tuple[Any, ...], list[tuple[MatchCounts, dict[str, float]]]] = {}
         self._truths: list[PanopticMap] = []
         self._outputs: list[tuple[NDArray[np.float32], ...]] = []
+        self.has_density = False
         used = 0
         for id in self.ids:
             sample = dataset.load(id)
             self._truths.append(sample.truth)
             if used <= max_bytes:
                 outputs = self._run(sample.image)
+                self.has_density = gives_density(outputs[2:])
                 used += sum(array.nbytes for array in outputs)
                 if used <= max_bytes:
                     self._outputs.append(outputs)
@@ -266,7 +277,10 @@ class GroupingTuner:
         return 0.0 if value is None else value
 
     def figures_of(self, values: Values) -> Figures:
-        """All scores of settings that `score` was called for: pq_things, sq_things, rq_things, pq, sbd, abs_dic."""
+        """All scores of settings that `score` was called for.
+
+        pq_things, sq_things, rq_things, pq; with a single thing class sbd, abs_dic and counts, too.
+        """
         return self._summarize(self._counts[_key(values)])
 
     def gain(self, values: Values) -> tuple[float, float]:
@@ -305,7 +319,8 @@ class GroupingTuner:
         leaf: dict[str, float] = {}
         if self.has_leaf_scores:
             thing = self.label_set.things[0]
-            leaf = LeafScores().update(*(m.instance * (m.semantic == thing) for m in (panoptic, truth)))
+            found, true = (m.instance * (m.semantic == thing) for m in (panoptic, truth))
+            leaf = LeafScores().update(found, true) | {"objects": len(np.unique(true[true > 0]))}
         return match_segments(panoptic, truth, self.label_set), leaf
 
     def _summarize(self, counts: list[tuple[MatchCounts, dict[str, float]]]) -> Figures:
@@ -315,4 +330,6 @@ class GroupingTuner:
         figures["pq"] = result.all.pq
         if self.has_leaf_scores:
             figures |= {name: float(np.mean([leaf[name] for _, leaf in counts])) for name in ("sbd", "abs_dic")}
+            off, objects = (sum(leaf[name] for _, leaf in counts) for name in ("abs_dic", "objects"))
+            figures["counts"] = 1 - off / objects if objects else None
         return figures

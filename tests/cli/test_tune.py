@@ -116,7 +116,7 @@ def test_a_network_as_it_is(cli, model, tiny_data):
     [
         (("--split", "test"), "--split test: settings chosen on test images would make their test scores worthless"),
         (("--split", "all"), "expected val or train"),
-        (("--maximize", "ap"), "--maximize 'ap' is unknown; expected pq_things, sbd, pq"),
+        (("--maximize", "ap"), "--maximize 'ap' is unknown; expected pq_things, sbd, pq, counts"),
     ],
 )
 def test_refusals(cli, model, tiny_data, tmp_path, arguments, message):

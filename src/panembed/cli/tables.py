@@ -106,13 +106,15 @@ def trials_table(
     path: Sequence[Mapping[str, Any]], names: Sequence[str], maximize: str, trials: int, images: int
 ) -> Table:
     """The settings of these names that a search came by, from the present to the best."""
-    figures = [name for name in ("pq_things", "sbd", "abs_dic", "pq") if name in path[0]]
+    # As many columns as a terminal of 80 characters shows whole.
+    figures = [n for n in ("pq_things", "sbd", "abs_dic", "counts") if n in path[0]]
+    figures += ["pq"] if maximize == "pq" or len(figures) == 1 else []
     rows = [
         [*("-" if row[name] is None else f"{row[name]:g}" for name in names), *(shown(f, row[f]) for f in figures)]
         for row in path
     ]
     caption = (
-        f"{trials} trials on {images} images for a higher {COLUMNS[maximize]}; from the present settings to the best"
+        f"{trials} trials on {images} images to maximize {COLUMNS[maximize]}; from the present settings to the best"
     )
     heads = [name.replace("_", " ") for name in names]
     return _figures_table([*heads, *(COLUMNS[name] for name in figures)], rows, caption)
@@ -120,8 +122,11 @@ def trials_table(
 
 def _figures_table(heads: list[str], rows: list[list[str]], caption: str) -> Table:
     table = Table(*heads, caption=caption, caption_justify="left")
-    for column in table.columns[1:]:
+    words = " ".join((heads[0], *(row[0] for row in rows))).split()
+    table.columns[0].min_width = max(map(len, words))
+    for number, (column, head) in enumerate(zip(table.columns[1:], heads[1:]), 1):
         column.justify = "right"
+        column.width = max(map(len, (*head.split(), *(row[number] for row in rows))))  # only headings break, at spaces
     for row in rows:
         table.add_row(*row)
     return table

@@ -17,7 +17,10 @@ def tune(
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="where tune.csv goes; by default M/tune")
     ] = None,
     split: Annotated[str, typer.Option(help="which images to choose by: val or train")] = "val",
-    maximize: Annotated[str, typer.Option(help="what to make as high as possible: pq_things, sbd or pq")] = "pq_things",
+    maximize: Annotated[
+        str,
+        typer.Option(help="what to make as high as possible: pq_things, sbd, pq or counts (1 - miscounts / objects)"),
+    ] = "pq_things",
     trials: Annotated[int | None, typer.Option(min=1, help="stop after this many; by default 200")] = None,
     full_grid: Annotated[
         bool, typer.Option("--full-grid", help="try every combination (thousands), not one setting after the other")
@@ -30,11 +33,13 @@ def tune(
 ) -> None:
     """Find better grouping settings for a trained model on its validation images, and store them in the model.
 
-    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence (with method seed_map least_seed and
-    own_share instead of the bandwidths), from the model's own on, and changes what gains more than 0.1 point. Writes
-    all trials to tune.csv; the former settings stay in the model's config.json.
+    Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence (with method seed_map least_seed, own_share
+    and, where the network has a density, recount instead of the bandwidths), from the model's own on, and changes what
+    gains more than 0.1 point. Writes all trials to tune.csv; the former settings stay in the model's config.json.
 
     Example: panembed tune --model runs/leaf --data cvppp
+
+    Example: panembed tune --model runs/leaf --data cvppp --maximize counts
     """
     from rich.console import Console
 
@@ -43,12 +48,11 @@ def tune(
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
     from panembed.errors import SettingsError
-    from panembed.inference.grouping import HEEDED
     from panembed.io.output_folder import claim_folder
     from panembed.io.tables import write_csv
     from panembed.models.pretrained import update_grouping
     from panembed.models.shipped import is_shipped
-    from panembed.tuning import CRITERIA, TUNED, GroupingTuner, coordinate_search, grid_search, ladders
+    from panembed.tuning import CRITERIA, GroupingTuner, coordinate_search, grid_search, ladders
 
     if split not in ("val", "train"):
         raise SettingsError(
@@ -75,7 +79,8 @@ def tune(
                     f"outputs of {tuner.num_kept} of {len(ids)} images fit in memory; the network runs again on the "
                     "others in every trial"
                 )
-            start, steps = tuner.start, ladders(tuner.start, loaded.grouping.method, loaded.grouping.second_look)
+            start, rule = tuner.start, loaded.grouping
+            steps = ladders(start, rule.method, rule.second_look, density=tuner.has_density)
             task = progress.add_task("trials", total=trials, note="")
 
             def score(values: dict[str, float | int | None]) -> float:
@@ -94,7 +99,7 @@ def tune(
         for number, trial in enumerate(found)
     ]
     write_csv(folder / "tune.csv", rows)
-    names = tuple(name for name in TUNED if name in HEEDED[loaded.grouping.method])
+    names = [name for name, ladder in steps.items() if len(ladder) > 1]
     kept = [row for row in rows if row["kept"]]
     Console(highlight=False).print(trials_table(kept, names, maximize, len(rows), len(ids)))
     said = messages()

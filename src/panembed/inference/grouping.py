@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -194,7 +194,7 @@ class Grouping:
         centres, sharpness = found.centres[taken], found.sharpness[taken]
         if self.recount is None:
             return centres, sharpness
-        if len(seeds) < _CHANNELS_WITH_DENSITY:
+        if not gives_density((seeds,)):
             raise SettingsError(
                 "grouping.recount needs a network with a density; train one with model.density, or leave recount out"
             )
@@ -282,6 +282,11 @@ class Grouping:
             yield thing_ids, self
         else:
             yield from (((index,), self.by_class.get(index, self)) for index in thing_ids)
+
+
+def gives_density(seeds: Sequence[NDArray[np.float32]]) -> bool:
+    """Whether what a network gives besides scores and embeddings, nothing or one array, has a density."""
+    return any(len(channels) >= _CHANNELS_WITH_DENSITY for channels in seeds)
 
 
 def _any_of(semantic: NDArray[np.uint8], classes: tuple[int, ...]) -> NDArray[np.bool_]:
