@@ -26,7 +26,7 @@ from skimage.filters import threshold_li, threshold_local, threshold_otsu
 from skimage.morphology import opening
 from skimage.segmentation import watershed
 
-from panembed.build import model_split, split_for_training
+from panembed.build import split_for_training
 from panembed.config import Settings
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.sample import Sample
@@ -36,6 +36,7 @@ from panembed.io.atomic import write_json
 from panembed.io.label_images import write_instances
 from panembed.labels import LabelSet, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
+from panembed.trained_model import split_of
 
 Floats = NDArray[np.floating[Any]]
 
@@ -205,7 +206,7 @@ def main() -> None:
     if arguments.split_file is not None:
         split = Split.read(arguments.split_file)
     elif arguments.model is not None:
-        split = model_split(arguments.model)
+        split = split_of(arguments.model)
     else:
         split = split_for_training(dataset, Settings.load("nuclei"))
     if arguments.usual:

@@ -14,7 +14,7 @@ from sklearn.cluster import HDBSCAN, MeanShift
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.timing import Section, medians, ms
-from panembed import build
+from panembed import trained_model
 from panembed.clustering.mean_shift import mean_shift
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.part import choose_ids
@@ -62,8 +62,8 @@ def run(images: Path, model: Path | None) -> Section:
 
 
 def _real(section: Section, model_folder: Path, data: Path) -> None:
-    model, dataset = build.load(model_folder), open_dataset(data)
-    ids = choose_ids(dataset, "test", build.model_split(model_folder))
+    model, dataset = trained_model.load(model_folder), open_dataset(data)
+    ids = choose_ids(dataset, "test", trained_model.split_of(model_folder))
     grouping = model.grouping
     if grouping.method != "mean_shift":
         section.text += (

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.timing import Section, ms
-from panembed import build
+from panembed import trained_model
 from panembed.datasets.synthetic import rosette
 from panembed.inference.prediction_folder import PredictionFolder
 from panembed.inference.predictor import PanopticModel
@@ -32,7 +32,7 @@ def run(images: Path, model_folder: Path | None) -> Section:
     if model_folder is None:
         section.text += " Needs a trained model: `make bench MODEL=runs/leaf`."
         return section
-    model = build.load(model_folder)
+    model = trained_model.load(model_folder)
     with tempfile.TemporaryDirectory() as folder:
         plants = []
         for number in range(_COUNT):

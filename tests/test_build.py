@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from panembed import build
+from panembed import trained_model
 from panembed.errors import SettingsError
 
 
 def test_overrides_are_taken(tiny_model: Path) -> None:
-    loaded = build.load(tiny_model, overrides=["grouping.bandwidth=0.7", "grouping.min_area=9"])
+    loaded = trained_model.load(tiny_model, overrides=["grouping.bandwidth=0.7", "grouping.min_area=9"])
     assert (loaded.grouping.bandwidth, loaded.grouping.min_area) == (0.7, 9)
 
 
@@ -32,9 +32,9 @@ def test_overrides_are_taken(tiny_model: Path) -> None:
 )
 def test_what_would_have_no_effect_is_refused(tiny_model: Path, overrides: list[str], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
-        build.load(tiny_model, overrides=overrides)
+        trained_model.load(tiny_model, overrides=overrides)
 
 
 def test_the_shipped_leaf_has_no_bandwidth_to_set() -> None:
     with pytest.raises(SettingsError, match=r"grouping.method seed_map, which heeds .*least_seed.*; leave it out"):
-        build.load("leaf", overrides=["grouping.bandwidth=2"])
+        trained_model.load("leaf", overrides=["grouping.bandwidth=2"])

@@ -237,7 +237,7 @@ class TestFinished:
 
     def test_scores_are_those_of_evaluate(self, finished, dataset):
         """At the truth's size, on the test images of the run's split, with the variant's own grouping."""
-        from panembed import build
+        from panembed import trained_model
         from panembed.evaluation import evaluate_model
         from panembed.inference.grouping import Grouping
 
@@ -245,7 +245,7 @@ class TestFinished:
         for run in experiment.runs(output):
             classic = run.variant == "plain-classic"
             weights = output / "runs/plain" / run.folder.name if classic else run.folder
-            model = build.load(weights, device="cpu")
+            model = trained_model.load(weights, device="cpu")
             if classic:
                 model.grouping = Grouping(bandwidth=1.5, seed_bandwidth=None, min_area=10)
             split = json.loads((weights / "split.json").read_text())
@@ -308,7 +308,7 @@ class TestFinished:
         assert after == before
 
     def test_weights_on_images_of_another_size(self, copied, dataset):
-        from panembed import build
+        from panembed import trained_model
         from panembed.evaluation import evaluate_model
 
         experiment, output, runs = copied
@@ -317,7 +317,7 @@ class TestFinished:
         other = experiment.model_copy(update={"variants": variants, "seeds": [0]})
         assert again(other, dataset, output) == []
         scores = json.loads((output / "runs/large/seed-0/scores.json").read_text())
-        model = build.load(runs[0].folder, device="cpu")
+        model = trained_model.load(runs[0].folder, device="cpu")
         model.preparation = dataclasses.replace(model.preparation, scale=2.0)
         split = json.loads((runs[0].folder / "split.json").read_text())
         assert scores["metrics"] == evaluate_model(model, dataset, split["test"]).metrics()

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 import typer
 
-from panembed import build
+from panembed import trained_model
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
 from panembed.io.atomic import write_text
 from panembed.models import shipped
@@ -82,13 +82,13 @@ def ship(
     if target.exists() and not overwrite:
         raise OutputError(f"{target}: is there already; choose another name, or replace it with --overwrite")
     texts = read_card(card)
-    source = build.resolve_model_folder(run)
+    source = shipped.resolve_model_folder(run)
     config = read_config(source)
     metrics, rows = read_scores(scores, config.split)
     config = publishable(config, metrics)
     if picture is not None and (picture.suffix.lower() != ".png" or not picture.is_file()):
         raise InputError(f"--picture {picture}: expected a PNG file")
-    network = build.load(source, device="cpu").backend.network  # type: ignore[attr-defined]
+    network = trained_model.load(source, device="cpu").backend.network  # type: ignore[attr-defined]
 
     shipped.SHIPPED.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=shipped.SHIPPED, prefix=".") as temporary:

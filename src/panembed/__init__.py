@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from panembed.build import load
     from panembed.clustering.mean_shift import mean_shift
     from panembed.errors import PanembedError
     from panembed.inference.predictor import PanopticModel
     from panembed.labels import Category, LabelSet, PanopticMap
     from panembed.metrics.panoptic_quality import PanopticQuality
     from panembed.result import PanopticResult
+    from panembed.trained_model import load
 
 __all__ = [
     "Category",
@@ -42,7 +42,7 @@ _HOMES = {
     "PanopticModel": "panembed.inference.predictor",
     "PanopticQuality": "panembed.metrics.panoptic_quality",
     "PanopticResult": "panembed.result",
-    "load": "panembed.build",
+    "load": "panembed.trained_model",
     "mean_shift": "panembed.clustering.mean_shift",
 }
 

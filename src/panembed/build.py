@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import panembed
 from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, Settings
 from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
-from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
-from panembed.inference.grouping import HEEDED, Grouping
-from panembed.inference.predictor import PanopticModel
+from panembed.errors import InputError, MissingExtraError, SettingsError
+from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
 from panembed.labels import LabelSet
-from panembed.models.shipped import resolve_model_folder as resolve_model_folder
+from panembed.models.shipped import resolve_model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -195,103 +192,6 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
     return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
 
 
-def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:
-    """Load a trained model for prediction.
-
-    Args:
-        name: a run folder, a model folder, or the name of a shipped model.
-        device: auto, cpu, cuda, ...
-        overrides: settings of `input` and `grouping` to take instead of the model's own, such as
-            "grouping.clear_border=false"; the folder stays as it is.
-
-    Raises:
-        ModelError: missing, damaged, or of another version.
-        SettingsError: overrides that are unknown, of the wrong type, or not for this model; or no such device.
-        MissingExtraError: PyTorch is not installed.
-    """
-    require_torch()
-    from panembed.models.pretrained import load_weights, read_config
-    from panembed.models.torch_backend import TorchBackend
-
-    folder = resolve_model_folder(name)
-    config = read_config(folder)
-    try:
-        settings = Settings.from_mapping(config.settings, f"{folder}/config.json")
-        label_set = LabelSet.from_list(config.categories)
-    except (SettingsError, TypeError) as error:
-        raise ModelError(
-            f"{folder}/config.json: {error}; the model was written by another version of panembed, use that one"
-        ) from error
-    if overrides := tuple(overrides):
-        settings = settings.changed(overrides)
-        _check_heads(settings)
-        _check_effect(settings, overrides)
-    net = network(settings, label_set, pretrained=False)
-    load_weights(folder, net)
-    chosen = globals()["device"](device)
-    bfloat16 = chosen.type != "cpu" and computes_bfloat16(chosen)
-    return PanopticModel(
-        TorchBackend(net.eval(), chosen, bfloat16=bfloat16),
-        label_set,
-        preparation(settings.input),
-        grouping(settings.grouping, label_set),
-    )
-
-
-def _check_heads(settings: Settings) -> None:
-    """Check that grouping asks for nothing that the network has no head for."""
-    if settings.grouping.method == "seed_map" and settings.model.seed_head is None:
-        raise SettingsError("grouping.method seed_map needs a seed head, and this model has none; leave it out")
-    of_classes = [values.recount for values in settings.grouping.by_class.values()]
-    if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
-        raise SettingsError("grouping.recount needs a density, and this model has none; leave it out")
-
-
-def _check_effect(settings: Settings, overrides: Iterable[str]) -> None:
-    """Check that what is overridden is heeded by the way this model prepares images and groups pixels."""
-    method = settings.grouping.method
-    for override in overrides:
-        section, *_, key = override.partition("=")[0].strip().split(".")
-        if section == "grouping" and key not in ("grouping", "method", *HEEDED[method]):
-            raise SettingsError(
-                f"--set {override!r}: has no effect with grouping.method {method}, which heeds "
-                f"{', '.join(HEEDED[method])}; leave it out, or set grouping.method, too"
-            )
-        if (section, key) == ("input", "size") and settings.input.fit == "native":
-            raise SettingsError(f"--set {override!r}: has no effect with input.fit native; set input.scale instead")
-
-
-def model_split(name: str | os.PathLike[str]) -> Split:
-    """The split that a model was trained with."""
-    from panembed.models.pretrained import read_config
-
-    data = read_config(resolve_model_folder(name)).split
-    return Split(tuple(data["train"]), tuple(data["val"]), tuple(data["test"]), data["seed"], tuple(data["fractions"]))
-
-
-def seen_before(name: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Ids of images that models learned from which this one started from."""
-    from panembed.models.pretrained import read_config
-
-    return read_config(resolve_model_folder(name)).seen
-
-
-def seen_images(name: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Ids of images that a model learned from, or one that it started from."""
-    from panembed.models.pretrained import read_config
-
-    config = read_config(resolve_model_folder(name))
-    return tuple(sorted({*config.split["train"], *config.seen}))
-
-
-def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the numbers in label images meant to a model, if its settings said so."""
-    require_torch()
-    from panembed.models.pretrained import read_config
-
-    return read_config(resolve_model_folder(name)).settings.get("labels")
-
-
 def trainer(
     settings: Settings,
     dataset: Dataset,
@@ -310,7 +210,7 @@ def trainer(
     """
     import torch
 
-    from panembed.models.pretrained import ModelConfig, load_fitting_weights, save_model
+    from panembed.models.pretrained import ModelConfig, load_fitting_weights, read_config, save_model
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
     from panembed.training.transforms import TrainingSet
@@ -324,9 +224,10 @@ def trainer(
     net = network(settings, label_set, pretrained=settings.model.start_from is None)
     seen: tuple[str, ...] = ()
     if settings.model.start_from is not None:
-        anew = load_fitting_weights(resolve_model_folder(settings.model.start_from), net)
+        start = resolve_model_folder(settings.model.start_from)
+        anew = load_fitting_weights(start, net)
         logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
-        seen = seen_images(settings.model.start_from)
+        seen = read_config(start).learned_from
         for part in ("val", "test"):
             if shared := alike(split.select(part), seen):
                 logger.warning(
@@ -437,7 +338,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = "not installed"
     return {
-        "panembed": panembed.__version__,
+        "panembed": version("panembed"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),

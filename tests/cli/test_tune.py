@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from panembed import build
+from panembed import trained_model
 from panembed.datasets.layout import open_dataset
 from panembed.inference.predictor import PanopticModel
 from panembed.models.pretrained import read_config, update_grouping
@@ -26,7 +26,7 @@ def model(tmp_path, tiny_model):
 def close_objects(monkeypatch, tiny_data):
     """A network whose objects lie 1 apart, nearer than the model's bandwidth of 1.5; grouping as the model has it."""
     dataset = open_dataset(tiny_data)
-    load = build.load
+    load = trained_model.load
 
     class Close:
         num_workers = 1
@@ -49,7 +49,7 @@ def close_objects(monkeypatch, tiny_data):
         loaded = load(name, device=device)
         return PanopticModel(Close(loaded.preparation), loaded.label_set, loaded.preparation, loaded.grouping)
 
-    monkeypatch.setattr(build, "load", knowing)
+    monkeypatch.setattr(trained_model, "load", knowing)
 
 
 def rows_of(path):
@@ -70,7 +70,7 @@ def test_settings_are_found_and_stored(cli, model, tiny_data, close_objects):
     grouping = after["settings"]["grouping"]
     assert grouping["bandwidth"] == float(kept[-1]["bandwidth"])
     assert grouping["min_area"] == int(kept[-1]["min_area"])
-    assert build.load(model).grouping.bandwidth == grouping["bandwidth"]
+    assert trained_model.load(model).grouping.bandwidth == grouping["bandwidth"]
     history = after.pop("former_grouping")
     assert [entry["grouping"] for entry in history] == [before["settings"]["grouping"]]
     assert history[0]["replaced_for"]["after"]["pq_things"] == pytest.approx(scores[-1])
@@ -133,4 +133,4 @@ def test_former_settings_pile_up(model):
     assert [entry["grouping"]["bandwidth"] for entry in data["former_grouping"]] == [1.5, 1.25]
     grouping = read_config(model).settings["grouping"]
     assert (grouping["bandwidth"], grouping["min_area"], grouping["seed_bandwidth"]) == (1.25, 7, 0.5)
-    assert build.load(model).grouping.min_area == 7
+    assert trained_model.load(model).grouping.min_area == 7

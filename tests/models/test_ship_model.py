@@ -59,13 +59,13 @@ def card(tmp_path):
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory, tiny_model, tiny_data):
     """What `panembed evaluate` writes for the test images."""
-    from panembed import build
+    from panembed import trained_model
     from panembed.datasets.layout import open_dataset
     from panembed.evaluation import evaluate_model
 
     folder = tmp_path_factory.mktemp("scores")
-    dataset, split = open_dataset(tiny_data), build.model_split(tiny_model)
-    evaluate_model(build.load(tiny_model, device="cpu"), dataset, split.test).write(folder)
+    dataset, split = open_dataset(tiny_data), trained_model.split_of(tiny_model)
+    evaluate_model(trained_model.load(tiny_model, device="cpu"), dataset, split.test).write(folder)
     return folder
 
 

@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file
 
 import panembed
-from panembed.build import model_split, resolve_model_folder
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.part import choose_ids
 from panembed.datasets.samples import sample_nuclei
@@ -21,7 +20,8 @@ from panembed.datasets.synthetic import SyntheticDataset, write_folder
 from panembed.errors import InputError, ModelError
 from panembed.models import shipped
 from panembed.models.pretrained import read_config, update_grouping
-from panembed.models.shipped import is_shipped, shipped_folder, shipped_names
+from panembed.models.shipped import is_shipped, resolve_model_folder, shipped_folder, shipped_names
+from panembed.trained_model import split_of
 
 SECTIONS = (
     "What it is for", "What it is not for", "Data", "Terms of the data", "Citation", "Split and seed", "Scores", "Size",
@@ -116,7 +116,7 @@ def test_evaluate_by_name_scores_the_images_that_the_model_has_not_seen(cli, pla
 def test_data_that_the_split_is_not_of(plants, tmp_path, caplog):
     """All test images are missing, or one of two."""
     strangers = sample_nuclei()
-    split = model_split("plants")
+    split = split_of("plants")
     # The sample has a split of its own.
     own = json.loads((strangers.root / "split.json").read_text())
     assert set(choose_ids(strangers, "test", split)) == set(own["test"])
@@ -134,11 +134,11 @@ def test_data_that_the_split_is_not_of(plants, tmp_path, caplog):
 
 def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, tiny_data):
     """A run that starts from a model with another split, and its scores."""
-    from panembed import build
+    from panembed import build, trained_model
     from panembed.config import Settings
     from panembed.datasets.splits import make_split
 
-    dataset, first = open_dataset(tiny_data), model_split("plants")
+    dataset, first = open_dataset(tiny_data), split_of("plants")
     settings = Settings.from_mapping(read_config(plants).settings | {"training": {"epochs": 1}})
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"start_from": "plants"})})
     split = make_split(dataset.ids, seed=8)
@@ -149,7 +149,7 @@ def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, ti
     caplog.clear()
     trainer.save_best(trainer.network, {"epoch": 1})
     assert set(read_config(tmp_path / "model").seen) == set(first.train)
-    ids = choose_ids(dataset, "test", model_split(tmp_path / "model"), build.seen_before(tmp_path / "model"))
+    ids = choose_ids(dataset, "test", split_of(tmp_path / "model"), trained_model.seen_before(tmp_path / "model"))
     assert ids == split.test
     assert (
         f"{len(known)} of the 2 images have names of images that a model that this one started from was" in caplog.text
@@ -162,7 +162,7 @@ def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, ti
 def test_one_name_in_common_is_not_the_models_data(plants, tmp_path, caplog):
     """A folder with a split of its own, where most of the model's test images are missing, keeps its own."""
     write_folder(SyntheticDataset(12, size=64), tmp_path / "data")
-    dataset, split = open_dataset(tmp_path / "data"), model_split("plants")
+    dataset, split = open_dataset(tmp_path / "data"), split_of("plants")
     own = Split(split.val, split.test, ("plant0010", "plant0011"))
     own.write(tmp_path / "data/split.json")
     many = Split((), (), (*split.test, "x", "y", "z"))
@@ -179,7 +179,7 @@ def test_one_name_in_common_is_not_the_models_data(plants, tmp_path, caplog):
 
 def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tmp_path, caplog):
     """None of the model's test images is there, but some that it was trained on are."""
-    split = model_split("plants")
+    split = split_of("plants")
     data = SyntheticDataset(10, size=64)
     write_folder(data, tmp_path / "data")
     for id in split.test:

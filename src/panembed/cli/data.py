@@ -85,7 +85,7 @@ def split(
 
     Example: panembed data split cvppp --model leaf
     """
-    from panembed import build
+    from panembed import trained_model
     from panembed.cli.console import messages
     from panembed.datasets.splits import SPLIT_FILE, make_split
     from panembed.errors import OutputError, SettingsError
@@ -101,7 +101,7 @@ def split(
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: there is a split already; keep it, or replace it with --overwrite")
     if model is not None:
-        drawn = build.model_split(model)
+        drawn = trained_model.split_of(model)
         drawn.check(dataset.ids)
     elif official:
         drawn = dataset.official_split(seed)

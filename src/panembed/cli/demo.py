@@ -23,7 +23,7 @@ def demo(
     """
     from rich.console import Console
 
-    from panembed import build, run
+    from panembed import run, trained_model
     from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages, quality_table
     from panembed.cli.predict import predict
@@ -45,8 +45,8 @@ def demo(
     with TrainingProgress(settings.training.epochs) as progress:
         run.train(settings, dataset, output / "run", overwrite=overwrite, device=device, progress=progress)
     console.print("2 of 3: scoring images held out")
-    model = build.load(output / "run", device=device)
-    ids = choose_ids(dataset, "test", build.model_split(output / "run"))
+    model = trained_model.load(output / "run", device=device)
+    ids = choose_ids(dataset, "test", trained_model.split_of(output / "run"))
     predictions: dict[str, PanopticMap] = {}
     evaluation = evaluate_model(model, dataset, ids, predictions.__setitem__)
     evaluation.write(claim_folder(output / "test", overwrite=overwrite))

@@ -92,7 +92,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from panembed import build
+    from panembed import trained_model
     from panembed.cli.console import bar, messages, quality_table
     from panembed.cli.tables import error_table, oracle_table
     from panembed.datasets.part import choose_ids
@@ -109,7 +109,7 @@ def evaluate(
 
     overrides = set_ or []
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
-    dataset = open_data(data, format, labels, None if model is None else build.labels_of(model))
+    dataset = open_data(data, format, labels, None if model is None else trained_model.labels_of(model))
     oracles: dict[str, dict[str, float | None]] = {}
     with bar() as progress:
         task = progress.add_task("evaluating", total=None, note="")
@@ -119,8 +119,8 @@ def evaluate(
 
         if model is not None:
             split = split or "test"
-            loaded = build.load(model, device=device, overrides=overrides)
-            ids = choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
+            loaded = trained_model.load(model, device=device, overrides=overrides)
+            ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
             folder = claim_folder(output, overwrite=overwrite)
             progress.update(task, total=len(ids))
             if oracle:

@@ -35,7 +35,7 @@ def predict(
 
     Example: panembed predict --model nuclei tissue --output results --set input.scale=0.6 --pixel-size 0.25
     """
-    from panembed import build
+    from panembed import trained_model
     from panembed.cli.console import bar, messages
     from panembed.errors import SettingsError
     from panembed.inference.prediction_folder import PredictionFolder
@@ -45,7 +45,7 @@ def predict(
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
     files = find_images(inputs)
-    loaded = build.load(model, device=device, overrides=set_ or ())
+    loaded = trained_model.load(model, device=device, overrides=set_ or ())
     folder = claim_folder(output, overwrite=overwrite)
     started = time.monotonic()
     predictions = PredictionFolder(folder, loaded.label_set, pixel_size)

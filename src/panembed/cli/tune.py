@@ -43,7 +43,7 @@ def tune(
     """
     from rich.console import Console
 
-    from panembed import build
+    from panembed import trained_model
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
@@ -51,7 +51,7 @@ def tune(
     from panembed.io.output_folder import claim_folder
     from panembed.io.tables import write_csv
     from panembed.models.pretrained import update_grouping
-    from panembed.models.shipped import is_shipped
+    from panembed.models.shipped import is_shipped, resolve_model_folder
     from panembed.tuning import CRITERIA, GroupingTuner, coordinate_search, grid_search, ladders
 
     if split not in ("val", "train"):
@@ -61,15 +61,15 @@ def tune(
         )
     if maximize not in CRITERIA:
         raise SettingsError(f"--maximize {maximize!r} is unknown; expected {', '.join(CRITERIA)}")
-    dataset = open_data(data, format, labels, build.labels_of(model))
-    loaded = build.load(model, device=device)
-    model_folder = build.resolve_model_folder(model)
+    dataset = open_data(data, format, labels, trained_model.labels_of(model))
+    loaded = trained_model.load(model, device=device)
+    model_folder = resolve_model_folder(model)
     if is_shipped(model_folder) and not (dry_run and output):
         raise SettingsError(
             f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
             "or give --dry-run and --output"
         )
-    ids = choose_ids(dataset, split, build.model_split(model), build.seen_before(model))
+    ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
     folder = claim_folder(output or model / "tune", overwrite=overwrite)
     with bar() as progress:
         task = progress.add_task("network", total=len(ids), note="")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import panembed
-from panembed import build
+from panembed import build, trained_model
 from panembed.datasets.part import choose_ids
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
@@ -30,6 +30,7 @@ from panembed.experiments.results import write_results
 from panembed.inference.predictor import PanopticModel
 from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
+from panembed.models.shipped import resolve_model_folder
 from panembed.run import train
 
 if TYPE_CHECKING:
@@ -191,10 +192,10 @@ def _train_and_score(
             raise InputError(f"{run.source}: the run whose weights this one takes failed; mend that one first")
         trained = {key: source[key] for key in ("train_seconds", "epochs")}
         weights = run.source
-    model = build.load(weights, device=device)
+    model = trained_model.load(weights, device=device)
     model.grouping = build.grouping(run.settings.grouping, dataset.label_set)
     model.preparation = build.preparation(run.settings.input)
-    ids = choose_ids(dataset, part, build.model_split(weights), build.seen_before(weights))
+    ids = choose_ids(dataset, part, trained_model.split_of(weights), trained_model.seen_before(weights))
     evaluation = evaluate_model(model, dataset, ids)
     folder = run.folder / part
     folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +208,7 @@ def _train_and_score(
         "score": part,
         "panembed": panembed.__version__,
         **trained,
-        "best_epoch": read_config(build.resolve_model_folder(weights)).metrics.get("epoch"),
+        "best_epoch": read_config(resolve_model_folder(weights)).metrics.get("epoch"),
         "predict_seconds": _seconds_an_image(model, dataset, ids),
         "parameters": sum(p.numel() for p in net.parameters()),
         "trained_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),

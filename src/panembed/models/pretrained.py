@@ -57,6 +57,11 @@ class ModelConfig:
     metrics: dict[str, Any]
     seen: tuple[str, ...] = ()
 
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Ids of images that these weights, or those they started from, learned from; sorted."""
+        return tuple(sorted({*self.split["train"], *self.seen}))
+
 
 def save_model(folder: Path, network: nn.Module, config: ModelConfig, *, half: bool = False) -> None:
     """Write a model folder; each file whole or not at all.

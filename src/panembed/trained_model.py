@@ -1,0 +1,108 @@
+"""A trained model by its folder or name: itself, and what it was trained on.
+
+PyTorch is imported by the functions that need it, so that everything else works without.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from panembed import build
+from panembed.config import Settings
+from panembed.datasets.splits import Split
+from panembed.errors import ModelError, SettingsError
+from panembed.inference.grouping import HEEDED
+from panembed.inference.predictor import PanopticModel
+from panembed.labels import LabelSet
+from panembed.models.shipped import resolve_model_folder
+
+
+def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Iterable[str] = ()) -> PanopticModel:
+    """Load a trained model for prediction.
+
+    Args:
+        name: a run folder, a model folder, or the name of a shipped model.
+        device: auto, cpu, cuda, ...
+        overrides: settings of `input` and `grouping` to take instead of the model's own, such as
+            "grouping.clear_border=false"; the folder stays as it is.
+
+    Raises:
+        ModelError: missing, damaged, or of another version.
+        SettingsError: overrides that are unknown, of the wrong type, or not for this model; or no such device.
+        MissingExtraError: PyTorch is not installed.
+    """
+    build.require_torch()
+    from panembed.models.pretrained import load_weights, read_config
+    from panembed.models.torch_backend import TorchBackend
+
+    folder = resolve_model_folder(name)
+    config = read_config(folder)
+    try:
+        settings = Settings.from_mapping(config.settings, f"{folder}/config.json")
+        label_set = LabelSet.from_list(config.categories)
+    except (SettingsError, TypeError) as error:
+        raise ModelError(
+            f"{folder}/config.json: {error}; the model was written by another version of panembed, use that one"
+        ) from error
+    if overrides := tuple(overrides):
+        settings = settings.changed(overrides)
+        _check_heads(settings)
+        _check_effect(settings, overrides)
+    net = build.network(settings, label_set, pretrained=False)
+    load_weights(folder, net)
+    chosen = build.device(device)
+    bfloat16 = chosen.type != "cpu" and build.computes_bfloat16(chosen)
+    return PanopticModel(
+        TorchBackend(net.eval(), chosen, bfloat16=bfloat16),
+        label_set,
+        build.preparation(settings.input),
+        build.grouping(settings.grouping, label_set),
+    )
+
+
+def split_of(name: str | os.PathLike[str]) -> Split:
+    """The split that a model was trained with."""
+    from panembed.models.pretrained import read_config
+
+    data = read_config(resolve_model_folder(name)).split
+    return Split(tuple(data["train"]), tuple(data["val"]), tuple(data["test"]), data["seed"], tuple(data["fractions"]))
+
+
+def seen_before(name: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Ids of images that models learned from which this one started from."""
+    from panembed.models.pretrained import read_config
+
+    return read_config(resolve_model_folder(name)).seen
+
+
+def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the numbers in label images meant to a model, if its settings said so."""
+    build.require_torch()
+    from panembed.models.pretrained import read_config
+
+    return read_config(resolve_model_folder(name)).settings.get("labels")
+
+
+def _check_heads(settings: Settings) -> None:
+    """Check that grouping asks for nothing that the network has no head for."""
+    if settings.grouping.method == "seed_map" and settings.model.seed_head is None:
+        raise SettingsError("grouping.method seed_map needs a seed head, and this model has none; leave it out")
+    of_classes = [values.recount for values in settings.grouping.by_class.values()]
+    if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
+        raise SettingsError("grouping.recount needs a density, and this model has none; leave it out")
+
+
+def _check_effect(settings: Settings, overrides: Iterable[str]) -> None:
+    """Check that what is overridden is heeded by the way this model prepares images and groups pixels."""
+    method = settings.grouping.method
+    for override in overrides:
+        section, *_, key = override.partition("=")[0].strip().split(".")
+        if section == "grouping" and key not in ("grouping", "method", *HEEDED[method]):
+            raise SettingsError(
+                f"--set {override!r}: has no effect with grouping.method {method}, which heeds "
+                f"{', '.join(HEEDED[method])}; leave it out, or set grouping.method, too"
+            )
+        if (section, key) == ("input", "size") and settings.input.fit == "native":
+            raise SettingsError(f"--set {override!r}: has no effect with input.fit native; set input.scale instead")
