@@ -91,9 +91,11 @@ def test_nothing_found(tmp_path: Path) -> None:
     assert all(path.is_file() for path in empty.save(tmp_path))
 
 
-def test_save_into_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="folder does not exist"):
-        result().save(tmp_path / "missing")
+def test_save_makes_the_folder(tmp_path: Path) -> None:
+    assert all(path.is_file() for path in result().save(tmp_path / "new" / "folder"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="a part of this path is a file"):
+        result().save(tmp_path / "file" / "folder")
 
 
 def test_notebooks_show_the_overlay() -> None:

@@ -32,15 +32,17 @@ class InputSettings(_Section):
     )
     fit: Literal["resize", "native"] = Field("resize", description="stretch images to size, or all by the same scale")
     scale: float = Field(1.0, gt=0, le=8, description="with fit native, images are stretched by this first")
-    normalization: Literal["image", "imagenet"] = "image"
+    normalization: Literal["image", "imagenet"] = Field(
+        "image", description="colours less this mean, over this deviation: of each whole image, or of ImageNet"
+    )
 
 
 class AugmentationSettings(_Section):
     """Random changes of training images; see `panembed.training.transforms.Augmentation`."""
 
     rotation: float = Field(360.0, ge=0, le=360, description="degrees; angles are drawn from 0 to this")
-    horizontal_flip: bool = True
-    vertical_flip: bool = False
+    horizontal_flip: bool = Field(True, description="mirror left and right half of the time")
+    vertical_flip: bool = Field(False, description="mirror top and bottom half of the time")
     scale: tuple[float, float] = Field((1.0, 1.5), description="least and greatest stretch, drawn for each axis")
     window: tuple[int, int] | None = Field(
         None, description="height and width of training crops, multiples of 32; by default input.size"
@@ -60,20 +62,24 @@ class AugmentationSettings(_Section):
 class ModelSettings(_Section):
     """The network; see `panembed.models.panoptic_net.PanopticNet`."""
 
-    architecture: str = "Unet"
-    encoder: str = "resnet34"
+    architecture: str = Field("Unet", description="a network of segmentation_models_pytorch")
+    encoder: str = Field("resnet34", description="its encoder; tu-NAME takes one of timm")
     encoder_weights: str = Field("none", description="none, imagenet (from a hub), packaged, or a file")
     start_from: str | None = Field(
         None,
         description="a trained model (folder, or name of a shipped one) that training starts from; weights that don't "
         "fit start anew",
     )
-    freeze_encoder: bool = False
-    attention: Literal["scse"] | None = None
-    decoder_channels: tuple[int, ...] | None = None
-    embedding_dim: int = Field(16, ge=1, le=256)
-    coordinates: bool = False
-    anchor_tau: float | None = Field(None, gt=0)
+    freeze_encoder: bool = Field(False, description="train all but the encoder")
+    attention: Literal["scse"] | None = Field(None, description="in the decoder")
+    decoder_channels: tuple[int, ...] | None = Field(
+        None, description="of the decoder's blocks, the deepest first; by default the architecture's own"
+    )
+    embedding_dim: int = Field(16, ge=1, le=256, description="numbers that each pixel gets")
+    coordinates: bool = Field(False, description="x and y are two more input channels")
+    anchor_tau: float | None = Field(
+        None, gt=0, description="a pixel's position over this, in pixels, is added to two embedding dimensions"
+    )
     seed_head: Literal["parallel", "series"] | None = Field(
         None, description="a third head for grouping.method seed_map; series feeds it to the embedding head"
     )
@@ -91,16 +97,16 @@ class ModelSettings(_Section):
 
 
 class LossSettings(_Section):
-    """See `panembed.losses.panoptic.PanopticLoss`."""
+    """What training makes small; see `panembed.losses.panoptic.PanopticLoss`."""
 
-    delta_var: float = Field(0.5, gt=0)
-    delta_dist: float = Field(1.5, gt=0)
-    alpha: float = Field(1.0, ge=0)
-    beta: float = Field(1.0, ge=0)
-    gamma: float = Field(0.001, ge=0)
-    instance_weight: float = Field(1.0, ge=0)
+    delta_var: float = Field(0.5, gt=0, description="pixels nearer than this to their object's mean are not pulled")
+    delta_dist: float = Field(1.5, gt=0, description="means farther apart than twice this are not pushed")
+    alpha: float = Field(1.0, ge=0, description="factor of the pull of pixels to their object's mean")
+    beta: float = Field(1.0, ge=0, description="factor of the push between means")
+    gamma: float = Field(0.001, ge=0, description="factor of the pull of means to the origin")
+    instance_weight: float = Field(1.0, ge=0, description="factor of the instance loss beside the class loss")
     soft_mask: float = Field(0.0, ge=0, description="factor of the soft masks' overlap in the instance loss")
-    overlap: Literal["dice", "lovasz"] = Field("dice", description="of the soft masks")
+    overlap: Literal["dice", "lovasz"] = Field("dice", description="of the soft masks and the objects")
     density: float = Field(0.0, ge=0, description="factor of the density's error in the instance loss")
     class_balance: float = Field(
         0.0, ge=0, le=1, description="weigh a class's pixels by (its share of all training pixels) to minus this power"
@@ -112,15 +118,15 @@ class LossSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """See `panembed.training.trainer.Trainer`."""
+    """How weights are learned; see `panembed.training.trainer.Trainer`."""
 
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(4, ge=1)
-    learning_rate: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["constant", "one-cycle"] = "constant"
-    clip_gradient_norm: float | None = Field(None, gt=0)
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="average of weights over steps, used to predict")
+    epochs: int = Field(100, ge=1, description="times that all training images are seen")
+    batch_size: int = Field(4, ge=1, description="images in a step")
+    learning_rate: float = Field(3e-3, gt=0, description="of AdamW; its peak with one-cycle")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    schedule: Literal["constant", "one-cycle"] = Field("constant", description="of the learning rate")
+    clip_gradient_norm: float | None = Field(None, gt=0, description="greatest norm of a step's gradient")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="of the mean of weights over steps, which predicts")
     batch_norm_until: float = Field(
         1.0, ge=0, le=1, description="share of the epochs after which batch norm keeps its statistics, as in prediction"
     )
@@ -131,10 +137,12 @@ class TrainingSettings(_Section):
         "val_loss", description="what best weights are best in"
     )
     patience: int | None = Field(20, ge=1, description="epochs without a better value after which training stops")
-    validate_every: int = Field(1, ge=1, description="epochs")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto takes bfloat16 where the device computes in it"
+    )
     num_workers: int = Field(0, ge=0, description="processes that augment images; 0 does it in the training process")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="of the weights, the order of images and their changes")
     checkpoint_seconds: float = Field(60.0, ge=0, description="at least this long between checkpoints within an epoch")
 
 
@@ -155,20 +163,34 @@ class ClassGroupingSettings(_Section):
 
 
 class GroupingSettings(_Section):
-    """See `panembed.inference.grouping.Grouping`."""
+    """How embeddings become objects; see `panembed.inference.grouping.Grouping`."""
 
-    method: Literal["mean_shift", "hdbscan", "components", "seed_map"] = "mean_shift"
-    bandwidth: float = Field(1.5, gt=0)
-    seed_bandwidth: float | None = Field(None, gt=0)
-    min_area: int = Field(20, ge=1)
-    min_confidence: float = Field(0.0, ge=0, lt=1)
-    second_look: float | None = Field(None, gt=0)
-    least_seed: float = Field(0.5, ge=0, lt=1)
-    own_share: float = Field(0.7, ge=0, lt=1, description="of what a centre reaches, with seed_map")
+    method: Literal["mean_shift", "hdbscan", "components", "seed_map"] = Field(
+        "mean_shift", description="what finds objects in the embeddings; components leaves these aside"
+    )
+    bandwidth: float = Field(1.5, gt=0, description="of mean shift: modes nearer than this are one")
+    seed_bandwidth: float | None = Field(
+        None, gt=0, description="radius of the kernel that climbs to the modes; by default bandwidth"
+    )
+    min_area: int = Field(20, ge=1, description="pixels, as the network sees the image; what is smaller joins others")
+    min_confidence: float = Field(
+        0.0, ge=0, lt=1, description="class probability from which on a pixel helps to find objects"
+    )
+    second_look: float | None = Field(
+        None, gt=0, description="look again for small objects whose modes are this far from others; with mean_shift"
+    )
+    least_seed: float = Field(
+        0.5, ge=0, lt=1, description="score from which on a pixel may be an object's centre; with seed_map"
+    )
+    own_share: float = Field(
+        0.7, ge=0, lt=1, description="of what a centre reaches, that is in no object yet; with seed_map"
+    )
     recount: float | None = Field(
         None, gt=0, description="as many objects as the density sums to, times this; with seed_map and model.density"
     )
-    max_distance: float | None = Field(None, gt=0)
+    max_distance: float | None = Field(
+        None, gt=0, description="pixels farther than this from every centre, in embedding units, become void"
+    )
     one_piece: bool = Field(False, description="of each object only its largest connected piece stays")
     clear_border: bool = Field(False, description="parts of objects that touch the image's border become void")
     by_class: dict[str, ClassGroupingSettings] = Field(
@@ -181,7 +203,7 @@ class SplitSettings(_Section):
     """Which part of the images serves what, where the data folder has no split.json."""
 
     fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="training, validation, test")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the draw")
     official: bool = Field(True, description="where a kind of data has a split that results are published for, take it")
 
 

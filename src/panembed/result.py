@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from panembed.io.coco_panoptic import annotation
 from panembed.io.images import write_png
 from panembed.io.label_images import write_instances
+from panembed.io.output_folder import claim_folder
 from panembed.io.overlay import overlay
 from panembed.labels import LabelSet, PanopticMap
 from panembed.measure import measure_objects
@@ -99,12 +100,13 @@ class PanopticResult:
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write NAME_instances.png (uint16; .tif uint32 beyond 65,535 objects), NAME_semantic.png, NAME_overlay.png.
 
-        The semantic picture holds class ids, and 255 (65,535 where an id doesn't fit 8 bits) for void.
+        The semantic picture holds class ids, and 255 (65,535 where an id doesn't fit 8 bits) for void. The folder is
+        made where it is missing; files of the same names are replaced.
 
         Raises:
-            OutputError: the folder can't be written.
+            OutputError: the folder can't be made or written.
         """
-        folder = Path(folder)
+        folder = claim_folder(folder, overwrite=True)
         ids = np.array([c.id for c in self.label_set], dtype=np.int64)
         dtype: type[np.uint8] | type[np.uint16] = np.uint8 if ids.max() < 255 else np.uint16
         lookup = np.full(256, np.iinfo(dtype).max, dtype=dtype)

@@ -185,8 +185,10 @@ def test_a_split_of_the_folder_that_tests_what_the_model_learned_from(plants, tm
     for id in split.test:
         for kind in ("images", "labels"):
             (tmp_path / "data" / kind / f"{id}.png").unlink()
-    with pytest.raises(InputError, match=r"no split\.json there; .*data split.*--split all"):
+    with pytest.raises(InputError, match=r"no split\.json there and none of the model's 2 test images; .*--split all"):
         choose_ids(open_dataset(tmp_path / "data"), "test", split)
+    with pytest.raises(InputError, match=r"and the model has no val images; .*data split.* or take another --split"):
+        choose_ids(open_dataset(tmp_path / "data"), "val", Split(split.train, (), split.test))
     Split(split.val, (), split.train[:3]).write(tmp_path / "data/split.json")
     assert choose_ids(open_dataset(tmp_path / "data"), "test", split) == split.train[:3]
     assert "3 of the 3 images have names of images that the model was trained on" in caplog.text

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 
-def info() -> None:
+def info(
+    settings: Annotated[
+        bool, typer.Option("--settings", help="print all settings instead: kind, default, meaning")
+    ] = False,
+) -> None:
     """Print versions, the machine, the presets, and the models that come with the package."""
+    if settings:
+        from panembed.settings_page import settings_page
+
+        typer.echo(settings_page(), nl=False)
+        return
     from panembed.build import environment
     from panembed.config import preset_names
     from panembed.models.pretrained import summary

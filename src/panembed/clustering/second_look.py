@@ -43,7 +43,7 @@ def look_again(
     """Add modes of objects that lie nearer to another than the first search could tell.
 
     The thresholds above were chosen on validation images of leaves (CVPPP A1), where it helped; on test images it found
-    as many more small leaves, but split so many others that nothing was won (docs/accuracy.md).
+    as many more small leaves, but split so many others that nothing was won (docs/accuracy-log.md).
 
     Args:
         points: NxE embeddings of the mask's pixels, in row-major order.

@@ -54,8 +54,13 @@ def choose_ids(
         if not ids:
             raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
     else:
+        of_model = ""
+        if model_split is not None:
+            none = f"and none of the model's {len(wanted)}" if wanted else "and the model has no"
+            of_model = f" {none} {part} images"
         raise InputError(
-            f"{dataset.root}: no {SPLIT_FILE} there; make one with `panembed data split`, or take --split all"
+            f"{dataset.root}: no {SPLIT_FILE} there{of_model}; make one with `panembed data split {dataset.root}`, or "
+            f"take {'--split all' if part == 'test' else 'another --split'}"
         )
     if part != "train":
         _warn_of_known(ids, part, model_split, seen)
