@@ -11,9 +11,9 @@ import pytest
 
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import SyntheticDataset
-from panembed.errors import InputError
+from panembed.errors import InputError, ModelError
 from panembed.evaluation import Evaluation, default_min_area, evaluate_model
-from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.metrics.mean_iou import MeanIoU
 
 PLANTS = SyntheticDataset(3, seed=5, size=64)
@@ -128,6 +128,40 @@ def test_images_without_things_come_last_and_crowds_are_no_objects(tmp_path: Pat
     assert [row["objects_true"] for row in evaluation.rows] == [0, 1, 1, 0]
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4
+
+
+@pytest.mark.parametrize("number", [0, 7])
+@pytest.mark.parametrize("found", [0, 5])
+def test_counts_leave_out_what_is_no_object(number: int, found: int) -> None:
+    """A leaf found, and objects told apart, or none, in a crowd of leaves and where nothing is labelled."""
+    semantic, instance = np.ones((6, 12), int), np.zeros((6, 12), int)
+    semantic[:, :2], instance[:, 2:4], instance[:, 4:8] = 0, 1, number
+    semantic[:, 8:] = IGNORE
+    truth = PanopticMap(semantic, instance * (semantic == 1), [(1, number)])
+    predicted = np.where(instance == 1, 1, 0)
+    if found:
+        predicted[:, 4:9] = np.arange(10, 15)
+        predicted[:, 9:] = 90
+    evaluation = Evaluation(LEAVES)
+    evaluation.add("a", PanopticMap(np.where(predicted > 0, 1, 0), predicted), truth)
+    metrics = evaluation.metrics()
+    assert metrics["things"]["pq"] == 1.0
+    assert (metrics["sbd"], metrics["dic"], metrics["abs_dic"], metrics["objects_true"]) == (1.0, 0.0, 0.0, 1)
+
+
+def test_a_network_of_no_numbers_and_a_lack_of_memory_are_told() -> None:
+    class Broken(Knows):
+        def segment(self, image: np.ndarray) -> PanopticMap:
+            raise self.error
+
+    broken = Broken()
+    for error, kind, told in (
+        (ModelError("the network gives NaN"), ModelError, "the network gives NaN"),
+        (MemoryError("Unable to allocate 3 GiB"), InputError, r"could not be segmented \(MemoryError: Unable to"),
+    ):
+        broken.error = error
+        with pytest.raises(kind, match=rf"{PLANTS.ids[0]}: {told}"):
+            evaluate_model(broken, PLANTS, PLANTS.ids)
 
 
 def test_nothing_evaluated(tmp_path: Path) -> None:

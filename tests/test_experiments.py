@@ -404,6 +404,12 @@ class TestFinished:
             again(finished[0], dataset, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
+    @pytest.mark.parametrize("text", ["", "- a", "title: [", "name: b"])
+    def test_a_broken_record_of_what_was_asked(self, finished, dataset, tmp_path, text):
+        (tmp_path / "experiment.yaml").write_text(text)
+        with pytest.raises(OutputError, match=r"experiment\.yaml: can't be read as what an experiment was asked"):
+            again(finished[0], dataset, tmp_path)
+
 
 @pytest.mark.slow
 def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkeypatch):
@@ -415,6 +421,8 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
     def train(settings, *arguments, **options):
         if settings.training.batch_size == 6:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee the documentation")
+        if settings.training.batch_size == 7:
+            raise MemoryError("Unable to allocate 2. GiB")
         return real(settings, *arguments, **options)
 
     real = carried_out.train
@@ -427,17 +435,19 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
             {"name": "missing", "set": {"model.encoder_weights": str(weights)}},
             {"name": "of-missing", "from": "missing", "set": {"grouping.min_area": 9}},
             {"name": "too-large", "set": {"training.batch_size": 6}},
+            {"name": "as-large", "set": {"training.batch_size": 7}},
             {"name": "bfloat16", "set": {"training.precision": "bfloat16"}},
             {"name": "float32"},
         ],
     }  # fmt: skip
     experiment, said = load(data), []
     failed = again(experiment, dataset, tmp_path / "out", say=said.append)
-    assert [run.variant for run in failed] == ["missing", "of-missing", "too-large"]
-    assert [run.state("test") for run in experiment.runs(tmp_path / "out")] == ["failed"] * 3 + ["done"] * 2
+    assert [run.variant for run in failed] == ["missing", "of-missing", "too-large", "as-large"]
+    assert [run.state("test") for run in experiment.runs(tmp_path / "out")] == ["failed"] * 4 + ["done"] * 2
     told = {run.variant: run.failure() for run in failed}
     assert str(weights) in told["missing"]
     assert "the run whose weights this one takes failed" in told["of-missing"]
+    assert told["as-large"] == "MemoryError: Unable to allocate 2. GiB"
     assert told["too-large"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
     assert "Traceback" in (tmp_path / "out/runs/too-large/seed-3/failure.txt").read_text()
     page = (tmp_path / "out/table.md").read_text()
@@ -465,6 +475,12 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
             r"input\.size: expected multiples of 32, found \[48, 64\]",
         ),
         ({"from": "plain", "set": {"input.scale": 2}}, r"input\.scale 2\.0 has no effect with input\.fit resize"),
+        ({"set": {"grouping.method": "seed_map"}}, r"grouping\.method seed_map needs a seed head"),
+        ({"from": "plain", "set": {"grouping.method": "seed_map"}}, r"grouping\.method seed_map needs a seed head"),
+        (
+            {"from": "plain", "set": {"grouping.least_seed": 0.3}},
+            r"grouping\.least_seed has no effect with grouping\.m",
+        ),
     ],
 )
 def test_a_wrong_variant_is_refused_before_anything_trains(dataset, tmp_path, load, change, sentence):

@@ -197,6 +197,27 @@ def test_farthest_distance_holds_for_centres_too() -> None:
         assert np.count_nonzero(far[name].semantic == IGNORE) == 1
 
 
+def test_pixels_vote_with_true_centres_as_they_do_without() -> None:
+    """Perfect embeddings; a third of the leaf is taken for weed, which a vote mends whatever the centres."""
+    semantic, instance = np.zeros((32, 32), int), np.zeros((32, 32), int)
+    semantic[4:16, 4:28], instance[4:16, 4:28] = 1, 1
+    semantic[18:28, 4:28], instance[18:28, 4:28] = 2, 2
+    truth = PanopticMap(semantic, instance)
+    scores, embeddings = outputs(truth, 3)
+    scores[:, 4:8, 4:28] = np.array([0, 0, 9])[:, None, None]
+    pq = {
+        vote: {
+            name: quality(panoptic, truth, CLASSES)
+            for name, panoptic in maps_of(
+                scores, embeddings, truth, CLASSES, grouping=Grouping(min_area=2, vote=vote)
+            ).items()
+        }
+        for vote in (False, True)
+    }
+    assert pq[True] == dict.fromkeys(VARIANTS, 1.0)
+    assert pq[False]["true_centres"] < 1 == pq[False]["true_classes_and_centres"]
+
+
 def test_what_grouping_leaves_out_is_left_out_of_all_four() -> None:
     semantic, instance = np.zeros((32, 32), int), np.zeros((32, 32), int)
     for number, place in enumerate(((slice(0, 8), slice(4, 12)), (slice(14, 26), slice(10, 20))), 1):

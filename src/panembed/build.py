@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.errors import InputError, MissingExtraError, SettingsError
-from panembed.inference.grouping import Grouping
+from panembed.inference.grouping import HEEDED, Grouping
 from panembed.inference.preparation import Preparation
 from panembed.labels import LabelSet
 from panembed.models.shipped import resolve_model_folder
@@ -85,7 +86,10 @@ def grouping(settings: GroupingSettings, label_set: LabelSet) -> Grouping:
             raise SettingsError(
                 f"grouping.by_class: {name!r} is no thing class; expected {', '.join(things) or 'none'}{hint}"
             )
-        by_class[things[name]] = Grouping(**(common | values.model_dump(exclude_none=True) | {"vote": False}))
+        try:
+            by_class[things[name]] = Grouping(**(common | values.model_dump(exclude_none=True) | {"vote": False}))
+        except SettingsError as error:
+            raise SettingsError(f"grouping.by_class.{name}: {error}") from error
     return Grouping(**common, by_class=by_class)
 
 
@@ -129,7 +133,54 @@ def check(settings: Settings, label_set: LabelSet) -> None:
     preparation(settings.input)
     augmentation(settings.augmentation)
     grouping(settings.grouping, label_set)
+    check_heads(settings)
     network(settings, label_set, pretrained=False)
+
+
+def check_heads(settings: Settings) -> None:
+    """Check that grouping asks for nothing that the network has no head for.
+
+    Raises:
+        SettingsError: seed_map without a seed head, or a count by a density that there is none of.
+    """
+    if settings.grouping.method != "seed_map":
+        return
+    if settings.model.seed_head is None:
+        raise SettingsError(
+            "grouping.method seed_map needs a seed head, and this model has none; train one with "
+            "model.seed_head=parallel, or take another method"
+        )
+    of_classes = [values.recount for values in settings.grouping.by_class.values()]
+    if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
+        raise SettingsError(
+            "grouping.recount needs a density, and this model has none; train one with model.density=true and "
+            "loss.density=1, or leave recount out"
+        )
+
+
+def check_effect(settings: Settings, path: Sequence[str], value: Any) -> None:
+    """Check that a setting is heeded by the way a trained model prepares images and groups pixels.
+
+    Args:
+        settings: with the value in its place.
+        path: of its key, such as ["grouping", "bandwidth"].
+        value: None passes, as it asks for nothing; so does what a mapping holds, if all of it is heeded.
+
+    Raises:
+        SettingsError: it has no effect.
+    """
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            check_effect(settings, [*path, str(key)], part)
+        return
+    method, name = settings.grouping.method, ".".join(path)
+    if path[0] == "grouping" and value is not None and path[-1] not in ("method", *HEEDED[method]):
+        raise SettingsError(
+            f"{name} has no effect with grouping.method {method}, which heeds {', '.join(HEEDED[method])}; leave it "
+            "out, or set grouping.method, too"
+        )
+    if name == "input.size" and settings.input.fit == "native":
+        raise SettingsError("input.size has no effect with input.fit native; set input.scale instead")
 
 
 def loss(settings: Settings, label_set: LabelSet, class_shares: NDArray[np.float64] | None = None) -> PanopticLoss:
@@ -217,6 +268,7 @@ def trainer(
     from panembed.training.validation import Validation
 
     _check_launcher()
+    check_heads(settings)
     label_set, prepare = dataset.label_set, preparation(settings.input)
     training = settings.training
     chosen = device(device_name)

@@ -336,10 +336,6 @@ class Settings(_Section):
                 "model.attention scse squeezes channels 16 to 1, so decoder blocks of fewer than 16 get none of its "
                 "channel attention; give model.decoder_channels of 16 and more"
             )
-        if self.grouping.method == "seed_map" and self.model.seed_head is None:
-            said.append("grouping.method seed_map needs a seed head; add --set model.seed_head=parallel")
-        if self.grouping.recount is not None and not self.model.density:
-            said.append("grouping.recount needs a density; add --set model.density=true --set loss.density=1")
         if self.grouping.recount is not None and self.grouping.method != "seed_map":
             said.append(f"grouping.recount has no effect with method {self.grouping.method}; it is for seed_map")
         if self.grouping.vote and self.loss.per_class:
@@ -373,19 +369,15 @@ def preset_text(name: str) -> str:
     return (resources.files("panembed") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _apply(data: Any, override: str) -> None:
+def parse_override(override: str) -> tuple[list[str], Any]:
+    """The path and the value of `key.path=value`.
+
+    >>> parse_override("grouping.min_area=7")
+    (['grouping', 'min_area'], 7)
+    """
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"--set {override!r}: expected KEY=VALUE, such as training.epochs=50")
-    *path, last = key.strip().split(".")
-    for part in path:
-        if not isinstance(data, dict):
-            break
-        data = data.setdefault(part, {})
-    if not isinstance(data, dict):
-        raise SettingsError(
-            f"--set {override!r}: {key!r} leads into a value; expected KEY=VALUE, such as training.epochs=50"
-        )
     try:
         parsed = yaml.safe_load(value)
         if isinstance(parsed, str):
@@ -393,7 +385,21 @@ def _apply(data: Any, override: str) -> None:
                 parsed = float(parsed)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {override!r}: the value isn't YAML") from error
-    data[last] = parsed
+    return key.strip().split("."), parsed
+
+
+def _apply(data: Any, override: str) -> None:
+    (*path, last), value = parse_override(override)
+    for part in path:
+        if not isinstance(data, dict):
+            break
+        data = data.setdefault(part, {})
+    if not isinstance(data, dict):
+        raise SettingsError(
+            f"--set {override!r}: {'.'.join([*path, last])!r} leads into a value; expected KEY=VALUE, such as "
+            "training.epochs=50"
+        )
+    data[last] = value
 
 
 def _known_keys() -> list[str]:

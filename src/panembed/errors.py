@@ -27,7 +27,7 @@ class OutputError(PanembedError):
 
 
 class ModelError(PanembedError):
-    """A model file or folder that can't be loaded."""
+    """A model that can't be loaded, or whose outputs are no numbers."""
 
 
 class MissingExtraError(PanembedError):

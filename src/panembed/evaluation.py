@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.datasets.sample import Dataset
-from panembed.errors import InputError
+from panembed.errors import InputError, ModelError
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
 from panembed.label_runs import Ints
@@ -100,11 +100,7 @@ class Evaluation:
         }
         row["sq_things"], row["rq_things"] = result.things.sq, result.things.rq
         if self.leaf is not None:
-            thing = self.label_set.things[0]
-            leaf = self.leaf.update(
-                prediction.instance * (prediction.semantic == thing), truth.instance * (truth.semantic == thing)
-            )
-            row.update(leaf)
+            row |= self.leaf.add(overlaps, len(self.label_set), self.label_set.things[0])
         row["objects_predicted"] = self._objects(overlaps.prediction_class, overlaps.prediction_is_crowd)
         row["objects_true"] = self._objects(overlaps.truth_class, overlaps.is_crowd)
         if self.census is not None:
@@ -198,7 +194,8 @@ def evaluate_model(
         num_kept: see `Evaluation`.
 
     Raises:
-        InputError: the classes differ, or an image can't be read.
+        InputError: the classes differ, or an image can't be read, or is too large for memory.
+        ModelError: the network's outputs are no numbers.
     """
     if _kinds(model.label_set) != _kinds(dataset.label_set):
         raise InputError(
@@ -208,7 +205,16 @@ def evaluate_model(
 
     def read(id: str) -> Pair:
         sample = dataset.load(id)
-        return id, model.segment(sample.image), sample.truth
+        try:
+            return id, model.segment(sample.image), sample.truth
+        except ModelError as error:
+            raise ModelError(f"{id}: {error}") from error
+        except (RuntimeError, MemoryError) as error:
+            # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
+            raise InputError(
+                f"{id}: could not be segmented ({reason}); if memory ran out, make the images smaller"
+            ) from error
 
     return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from panembed.clustering.mean_shift import assign
 from panembed.datasets.sample import Dataset
 from panembed.evaluation import Evaluation, evaluate_model
-from panembed.fusion import class_mask, fuse
+from panembed.fusion import class_mask, fuse, majority
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation, resize_nearest
 from panembed.io.atomic import write_json, write_text
 from panembed.labels import IGNORE, LabelSet, PanopticMap
 from panembed.metrics.leaf import LeafScores
+from panembed.metrics.overlaps import count_overlaps
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 Floats = NDArray[np.float32]
@@ -137,9 +138,10 @@ def evaluate_oracles(
         scores, embeddings, *seeds = (out[0] for out in model.backend(model.preparation.prepare(sample.image)[None]))
         maps = oracle_maps(scores, embeddings, sample.truth, label_set, model.grouping, model.preparation, *seeds)
         for name, panoptic in maps.items():
-            quality[name].update(panoptic, sample.truth)
+            overlaps = count_overlaps(panoptic, sample.truth, label_set)
+            quality[name].add(overlaps)
             if leaf:
-                leaf[name].update(*(m.instance * (m.semantic == label_set.things[0]) for m in (panoptic, sample.truth)))
+                leaf[name].add(overlaps, len(label_set), label_set.things[0])
         evaluation.add(id, maps["predicted"], sample.truth)
         if each is not None:
             each(id, maps["predicted"])
@@ -229,18 +231,25 @@ def _assign_to(
     truth: PanopticMap,
     grouping: Grouping,
 ) -> PanopticMap:
-    """Give every thing pixel to the nearest centre of its class."""
+    """Give every thing pixel to the nearest centre of its class; with `Grouping.vote` of any, and pixels vote."""
     nobodys = truth.semantic == IGNORE
     for index in centres:
         nobodys |= (truth.semantic == index) & np.isin(truth.instance, _crowds(truth, index))
-    clusters = {}
-    for index, centres_ke in centres.items():
-        rule, mask = grouping.by_class.get(index, grouping), semantic == index
+    clusters: dict[int, NDArray[np.int32]] = {}
+    parts: list[tuple[tuple[int, ...], Floats]] = [((index,), points) for index, points in centres.items()]
+    if grouping.vote:
+        parts = [(tuple(centres), np.concatenate(list(centres.values())))]
+        semantic = semantic.copy()
+    for classes, centres_ke in parts:
+        rule, mask = grouping.by_class.get(classes[0], grouping), np.isin(semantic, classes)
         labels = np.full(np.count_nonzero(mask), -1, dtype=np.int32)
         if len(centres_ke) and len(labels):
             labels, squared = assign(np.ascontiguousarray(embeddings[:, mask].T), centres_ke)
             if rule.max_distance is not None:
                 labels[squared > rule.max_distance**2] = -1
             labels[nobodys[mask]] = -1
-        clusters[index] = rule.tidied(mask, labels)
+        labels = rule.tidied(mask, labels)
+        if grouping.vote:
+            semantic[mask] = majority(semantic[mask], labels)
+        clusters |= {index: labels[semantic[mask] == index] for index in classes}
     return fuse(semantic, clusters)

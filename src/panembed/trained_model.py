@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from panembed import build
-from panembed.config import Settings
+from panembed.config import Settings, parse_override
 from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
-from panembed.inference.grouping import HEEDED
 from panembed.inference.predictor import PanopticModel
 from panembed.labels import LabelSet
 from panembed.models.shipped import resolve_model_folder
@@ -48,8 +47,12 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
         ) from error
     if overrides := tuple(overrides):
         settings = settings.changed(overrides)
-        _check_heads(settings)
-        _check_effect(settings, overrides)
+        build.check_heads(settings)
+        for override in overrides:
+            try:
+                build.check_effect(settings, *parse_override(override))
+            except SettingsError as error:
+                raise SettingsError(f"--set {override!r}: {error}") from error
     net = build.network(settings, label_set, pretrained=False)
     load_weights(folder, net)
     chosen = build.device(device)
@@ -83,26 +86,3 @@ def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
     from panembed.models.pretrained import read_config
 
     return read_config(resolve_model_folder(name)).settings.get("labels")
-
-
-def _check_heads(settings: Settings) -> None:
-    """Check that grouping asks for nothing that the network has no head for."""
-    if settings.grouping.method == "seed_map" and settings.model.seed_head is None:
-        raise SettingsError("grouping.method seed_map needs a seed head, and this model has none; leave it out")
-    of_classes = [values.recount for values in settings.grouping.by_class.values()]
-    if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
-        raise SettingsError("grouping.recount needs a density, and this model has none; leave it out")
-
-
-def _check_effect(settings: Settings, overrides: Iterable[str]) -> None:
-    """Check that what is overridden is heeded by the way this model prepares images and groups pixels."""
-    method = settings.grouping.method
-    for override in overrides:
-        section, *_, key = override.partition("=")[0].strip().split(".")
-        if section == "grouping" and key not in ("grouping", "method", *HEEDED[method]):
-            raise SettingsError(
-                f"--set {override!r}: has no effect with grouping.method {method}, which heeds "
-                f"{', '.join(HEEDED[method])}; leave it out, or set grouping.method, too"
-            )
-        if (section, key) == ("input", "size") and settings.input.fit == "native":
-            raise SettingsError(f"--set {override!r}: has no effect with input.fit native; set input.scale instead")

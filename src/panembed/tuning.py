@@ -24,7 +24,8 @@ from panembed.inference.grouping import HEEDED, Grouping, Method, gives_density
 from panembed.inference.predictor import PanopticModel
 from panembed.labels import PanopticMap
 from panembed.metrics.leaf import LeafScores
-from panembed.metrics.panoptic_quality import MatchCounts, match_segments, summarize
+from panembed.metrics.overlaps import count_overlaps
+from panembed.metrics.panoptic_quality import MatchCounts, match_overlaps, summarize
 
 Values = dict[str, float | int | None]
 """Grouping settings by name."""
@@ -232,7 +233,7 @@ class GroupingTuner:
             raise SettingsError("tune changes settings of all classes alike, but the model has grouping.by_class")
         if not self.ids:
             raise InputError(f"{dataset.root}: no images to tune on; the split has none in this part")
-        self._counts: dict[tuple[Any, ...], list[tuple[MatchCounts, dict[str, float]]]] = {}
+        self._figures: dict[tuple[Any, ...], Figures] = {}
         self._truths: list[PanopticMap] = []
         self._outputs: list[tuple[NDArray[np.float32], ...]] = []
         self.has_density = False
@@ -270,26 +271,23 @@ class GroupingTuner:
 
     def score(self, values: Values) -> float:
         """The criterion with these settings, all others as they are."""
-        grouping = replace(self.model.grouping, **values)  # type: ignore[arg-type]
-        counts = list(self._pool.map(lambda place: self._score_image(place, grouping), range(len(self.ids))))
-        self._counts[_key(values)] = counts
-        value = self.figures_of(values)[self.criterion]
-        return 0.0 if value is None else value
+        figures = self._figures[_key(values)] = self._summarize(self._count(values))
+        return figures[self.criterion] or 0.0
 
     def figures_of(self, values: Values) -> Figures:
         """All scores of settings that `score` was called for.
 
         pq_things, sq_things, rq_things, pq; with a single thing class sbd, abs_dic and counts, too.
         """
-        return self._summarize(self._counts[_key(values)])
+        return self._figures[_key(values)]
 
     def gain(self, values: Values) -> tuple[float, float]:
         """Gain in the criterion over the present settings, and its standard error.
 
         The error is the jackknife's over images (Efron and Stein 1981), paired: both settings see the same images. NaN
-        for a single image. It says nothing of having picked the best of many.
+        for a single image. It says nothing of having picked the best of many. Takes as long as two trials.
         """
-        before, after = self._counts[_key(self.start)], self._counts[_key(values)]
+        before, after = self._count(self.start), self._count(values)
 
         def difference(without: int | None) -> float:
             old, new = (
@@ -304,6 +302,11 @@ class GroupingTuner:
         left_out = np.array([difference(place) for place in range(number)])
         return difference(None), float(np.sqrt((number - 1) * np.mean((left_out - left_out.mean()) ** 2)))
 
+    def _count(self, values: Values) -> list[tuple[MatchCounts, dict[str, float]]]:
+        """Of every image, the matches and the leaf scores with these settings."""
+        grouping = replace(self.model.grouping, **values)  # type: ignore[arg-type]
+        return list(self._pool.map(lambda place: self._score_image(place, grouping), range(len(self.ids))))
+
     def _run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         return tuple(output[0] for output in self.model.backend(self.model.preparation.prepare(image)[None]))
 
@@ -316,12 +319,14 @@ class GroupingTuner:
         panoptic = grouping.group(
             scores, embeddings, self.label_set.things, self.model.preparation, truth.shape, *seeds
         )
+        pairs = count_overlaps(panoptic, truth, self.label_set)
+        counts = match_overlaps(pairs, self.label_set)
         leaf: dict[str, float] = {}
         if self.has_leaf_scores:
             thing = self.label_set.things[0]
-            found, true = (m.instance * (m.semantic == thing) for m in (panoptic, truth))
-            leaf = LeafScores().update(found, true) | {"objects": len(np.unique(true[true > 0]))}
-        return match_segments(panoptic, truth, self.label_set), leaf
+            leaf = LeafScores().add(pairs, len(self.label_set), thing)
+            leaf["objects"] = float(counts.tp[thing] + counts.fn[thing])
+        return counts, leaf
 
     def _summarize(self, counts: list[tuple[MatchCounts, dict[str, float]]]) -> Figures:
         total = sum((c for c, _ in counts), MatchCounts.zero(len(self.label_set)))

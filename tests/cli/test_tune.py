@@ -101,6 +101,26 @@ def test_dry_run_stores_nothing(cli, model, tiny_data, tmp_path, close_objects, 
         assert len(rows_of(tmp_path / "out/tune.csv")) == 30
 
 
+def test_interrupted(cli, model, tiny_data, close_objects, monkeypatch):
+    """After the third trial: these are there, and the model is as it was."""
+    from panembed.tuning import GroupingTuner
+
+    before, score, trials = (model / "config.json").read_text(), GroupingTuner.score, []
+
+    def impatient(self, values):
+        if len(trials) == 3:
+            raise KeyboardInterrupt
+        trials.append(score(self, values))
+        return trials[-1]
+
+    monkeypatch.setattr(GroupingTuner, "score", impatient)
+    outcome = cli("tune", "--model", model, "--data", tiny_data)
+    assert outcome.code == 130
+    assert "the model stays as it is" in outcome.err
+    assert [float(row["pq_things"]) for row in rows_of(model / "tune/tune.csv")] == pytest.approx(trials)
+    assert (model / "config.json").read_text() == before
+
+
 def test_a_network_as_it_is(cli, model, tiny_data):
     outcome = cli("tune", "-m", model, "--data", tiny_data, "--split", "train", "--trials", 4, "--dry-run")
     assert outcome.code == 0, outcome.err

@@ -69,6 +69,15 @@ def test_lengths_in_the_users_unit(tmp_path: Path) -> None:
         assert float(row["perimeter_physical"]) == float(row["perimeter"]) / 2
 
 
+def test_classes_called_like_columns(tmp_path: Path) -> None:
+    label_set = LabelSet([Category(1, "width", True), Category(2, "objects", True)])
+    panoptic = PanopticMap([[0, 0, 1]], [[1, 2, 1]])
+    with PredictionFolder(tmp_path, label_set) as folder:
+        folder.add(Path("a.png"), PanopticResult(panoptic, label_set, np.zeros((1, 3, 3), np.uint8), "a"))
+    row = {"file": "a.png", "width": "3", "height": "1", "objects": "3", "class width": "2", "class objects": "1"}
+    assert rows_of(tmp_path / "summary.csv") == [row]
+
+
 def test_no_images_leave_headings(tmp_path: Path) -> None:
     (tmp_path / "failed.csv").write_text("of an earlier run")
     with PredictionFolder(tmp_path, FIELD):

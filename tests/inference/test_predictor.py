@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panembed.datasets.cvppp import LEAVES
-from panembed.errors import InputError
+from panembed.errors import InputError, ModelError
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
@@ -165,6 +165,24 @@ def test_an_image_that_fails_costs_no_other(model: PanopticModel, tmp_path: Path
         raise second
     assert isinstance(first, PanopticResult)
     assert isinstance(third, PanopticResult)
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_gives_no_numbers(tmp_path: Path, where: int, value: float) -> None:
+    class Broken(BrightIsLeaf):
+        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+            scores, embeddings = super().__call__(images)
+            outputs = scores, embeddings, np.zeros((1, 2, *scores.shape[2:]), np.float32)
+            outputs[where][0, 0, 5, 7] = value
+            return outputs
+
+    write_png(tmp_path / "a.png", photo())
+    for method in ("seed_map", "mean_shift", "components"):
+        broken = PanopticModel(Broken(1), LEAVES, Preparation((64, 96)), Grouping(method))
+        [(_, error)] = broken.predict_files([tmp_path / "a.png"])
+        assert isinstance(error, ModelError)
+        assert str(error).startswith(f"{tmp_path / 'a.png'}: the network gives NaN or infinite numbers")
 
 
 def test_a_fault_of_the_program_is_not_taken_for_a_broken_file(model: PanopticModel, tmp_path: Path) -> None:

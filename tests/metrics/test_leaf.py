@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.spatial.distance import dice as dice_distance
 
+from panembed.labels import Category, LabelSet, PanopticMap
 from panembed.metrics.leaf import LeafScores, best_dice, difference_in_count, foreground_dice, symmetric_best_dice
+from panembed.metrics.overlaps import count_overlaps
 
 LABELS = np.array([0, 0, 3, 4, 90, 65535])
 label_pairs = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
@@ -102,6 +104,16 @@ def test_scores_of_a_set_are_means_over_images_and_merge() -> None:
     first.merge(second)
     assert first.compute() == pytest.approx(scores)
     assert first.num_images == 3
+
+
+@settings(max_examples=100, deadline=None)
+@given(pair=label_pairs)
+def test_overlaps_that_were_counted_give_the_same(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """Where there is neither void nor crowd."""
+    label_set = LabelSet([Category(0, "soil", False), Category(1, "leaf", True)])
+    prediction, truth = (PanopticMap((labels > 0).astype(int), labels) for labels in pair)
+    scores = LeafScores().add(count_overlaps(prediction, truth, label_set), len(label_set), 1)
+    assert scores == pytest.approx(LeafScores().update(*pair), rel=1e-12)
 
 
 def test_no_image_gives_none() -> None:

@@ -148,9 +148,24 @@ def test_what_is_shown_holds_all_objects_in_the_images_shape(
 
 def test_dollar_signs_are_no_formulas(tmp_path: Path) -> None:
     truth = leaves((5, 15))
-    for name in ("a$_$b", "$5 plant", "100$"):
+    for name in ("a$_$b", "$5 plant", "100$"):  # as formulas the first two would be an error
         error_maps([Comparison(name, None, truth, truth)], LEAVES, tmp_path / "a.png")
         comparison([Comparison(name, None, truth, truth)], LEAVES, tmp_path / "b.png")
+    plain, dollar = (tmp_path / name for name in ("plain.png", "dollar.png"))
+    error_maps([Comparison("x_0", None, truth, truth)], LEAVES, plain)
+    error_maps([Comparison("$x_0$", None, truth, truth)], LEAVES, dollar)
+    # Two characters more, and none set lower or in italics: more ink.
+    assert (read(dollar) < 128).all(2).sum() > (read(plain) < 128).all(2).sum() + 10
+
+
+@pytest.mark.parametrize("shape", [(2000, 8), (8, 2000)])
+def test_extreme_images_make_pictures_to_look_at(tmp_path: Path, shape: tuple[int, int]) -> None:
+    instance = np.zeros(shape, int)
+    instance[2:6, 2:6] = 1
+    truth = PanopticMap(np.where(instance > 0, LEAF, SOIL), instance)
+    comparison([Comparison("a", None, truth, truth)], LEAVES, tmp_path / "a.png")
+    error_maps([Comparison("a", None, truth, truth)], LEAVES, tmp_path / "b.png")
+    assert all(max(read(tmp_path / name).shape) < 2500 for name in ("a.png", "b.png"))
 
 
 def test_no_photograph_no_column_for_it(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def tune(
     ] = "pq_things",
     trials: Annotated[int | None, typer.Option(min=1, help="stop after this many; by default 200")] = None,
     full_grid: Annotated[
-        bool, typer.Option("--full-grid", help="try every combination (thousands), not one setting after the other")
+        bool,
+        typer.Option("--full-grid", help="try every combination (thousands and more), not one setting after the other"),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="leave the model as it is")] = False,
     format: DataFormat = "auto",
@@ -83,15 +84,24 @@ def tune(
             steps = ladders(start, rule.method, rule.second_look, density=tuner.has_density)
             task = progress.add_task("trials", total=trials, note="")
 
+            tried: list[dict[str, float | int | None]] = []
+
             def score(values: dict[str, float | int | None]) -> float:
                 value = tuner.score(values)
+                tried.append(values)
                 progress.update(task, advance=1, note=f"{maximize} {100 * value:.1f}")
                 return value
 
-            if full_grid:
-                found = grid_search(score, start, steps, max_trials=trials)
-            else:
-                found = coordinate_search(score, start, steps, max_trials=trials or 200)
+            try:
+                if full_grid:
+                    found = grid_search(score, start, steps, max_trials=trials)
+                else:
+                    found = coordinate_search(score, start, steps, max_trials=trials or 200)
+            except KeyboardInterrupt as interruption:
+                write_csv(folder / "tune.csv", [{"trial": n, **v, **tuner.figures_of(v)} for n, v in enumerate(tried)])
+                raise KeyboardInterrupt(
+                    f"the model stays as it is, and {folder / 'tune.csv'} has the {len(tried)} trials so far"
+                ) from interruption
             best = [trial for trial in found if trial.kept][-1]
             gain, error = tuner.gain(best.values)
     rows = [

@@ -68,6 +68,9 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
                 else:
                     build.grouping(run.settings.grouping, dataset.label_set)
                     build.preparation(run.settings.input)
+                    build.check_heads(run.settings)
+                    for key, value in experiment.changes(run.variant).items():
+                        build.check_effect(run.settings, key.split("."), value)
             except SettingsError as error:
                 raise SettingsError(f"variant {run.variant}: {error}") from error
         run.state(experiment.score)
@@ -84,9 +87,15 @@ def _check_output(experiment: Experiment, output: Path) -> None:
     path = output / EXPERIMENT_FILE
     if not path.is_file():
         if output.exists():
-            claim_folder(output, instead="the folder of an experiment that began")
+            claim_folder(output, instead=f"the {EXPERIMENT_FILE} of an experiment in it")
         return
-    title = yaml.safe_load(path.read_text(encoding="utf-8"))["title"]
+    try:
+        title = yaml.safe_load(path.read_text(encoding="utf-8"))["title"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise OutputError(
+            f"{path}: can't be read as what an experiment was asked; put back the file that was there, or choose "
+            "another output"
+        ) from error
     if title != experiment.title:
         raise OutputError(
             f"{output}: the folder is of the experiment {title!r}, not of {experiment.title!r}; choose another"
@@ -125,10 +134,10 @@ def perform(
     """
     check(experiment, dataset, output)
     claim_folder(output, overwrite=True)
-    for run in runs:
-        run.folder.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
     write_text(output / EXPERIMENT_FILE, text)
+    for run in runs:
+        run.folder.parent.mkdir(parents=True, exist_ok=True)
     failed = []
     with _terminated_as_interrupted():
         try:
@@ -161,8 +170,8 @@ def _attempt(
     (run.folder / FAILURE_FILE).unlink(missing_ok=True)
     try:
         scores = _train_and_score(run, dataset, part, device, progress)
-    except (PanembedError, RuntimeError, ValueError) as error:
-        # RuntimeError is how PyTorch tells that memory ran out, ValueError how mean shift refuses NaN.
+    except (PanembedError, RuntimeError, ValueError, MemoryError) as error:
+        # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
         told = str(error)
         if not isinstance(error, PanembedError):
             told = f"{type(error).__name__}: {told.partition(chr(10))[0]}\n\n{traceback.format_exc()}"

@@ -117,6 +117,10 @@ class Experiment(_Part):
         except SettingsError as error:
             raise SettingsError(f"variant {variant.name}: {error}") from None
 
+    def changes(self, variant: str) -> dict[str, Any]:
+        """What a variant sets itself, by keys such as grouping.bandwidth."""
+        return dict(self._variant(variant).set_)
+
     def runs(self, output: Path) -> list[Run]:
         """Every run of the experiment in its order: all variants with the first seed, then with the second, ..."""
         return [

@@ -16,7 +16,7 @@ from panembed.clustering.mean_shift import assign, find_modes
 from panembed.clustering.recount import recount
 from panembed.clustering.second_look import look_again
 from panembed.clustering.seed_map import assign_scaled, find_candidates
-from panembed.errors import SettingsError
+from panembed.errors import ModelError, SettingsError
 from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
@@ -134,7 +134,13 @@ class Grouping:
 
         Raises:
             SettingsError: method seed_map without seeds, or recount without a density.
+            ModelError: outputs that are NaN or infinite.
         """
+        if not all(map(_finite, (scores, embeddings, *(() if seeds is None else (seeds,))))):
+            raise ModelError(
+                "the network gives NaN or infinite numbers, so there is nothing to group; its weights are broken, or "
+                "learned at too high a training.learning_rate: take another model, or train it anew"
+            )
         # Padding must not make objects.
         scores, embeddings = preparation.cut(scores, shape), preparation.cut(embeddings, shape)
         seeds = None if seeds is None else preparation.cut(seeds, shape)
@@ -282,6 +288,12 @@ class Grouping:
             yield thing_ids, self
         else:
             yield from (((index,), self.by_class.get(index, self)) for index in thing_ids)
+
+
+def _finite(numbers: NDArray[np.float32]) -> bool:
+    # A sum is finite only if each of its terms is; far cheaper than testing each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(numbers.sum())) or bool(np.isfinite(numbers).all())
 
 
 def gives_density(seeds: Sequence[NDArray[np.float32]]) -> bool:

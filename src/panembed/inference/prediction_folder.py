@@ -15,6 +15,9 @@ from panembed.labels import LabelSet
 from panembed.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.result import PanopticResult
 
+_SUMMARY_COLUMNS = ("file", "width", "height", "objects")
+"""Of summary.csv, before the classes."""
+
 _MAX_WAITING = 4
 """Results that may wait to be written; more would only fill the memory."""
 
@@ -51,12 +54,12 @@ class PredictionFolder:
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> PredictionFolder:
-        things = [self.label_set[index].name for index in self.label_set.things]
+        things = [_column(self.label_set[index].name) for index in self.label_set.things]
         columns = COLUMNS if self.pixel_size is None else (*COLUMNS, *PHYSICAL_COLUMNS)
         with ExitStack() as stack:
             # Rows go to the disk at once: those of many images would fill the memory.
             self._write_summary = stack.enter_context(
-                csv_writer(self.folder / "summary.csv", ("file", "width", "height", "objects", *things))
+                csv_writer(self.folder / "summary.csv", (*_SUMMARY_COLUMNS, *things))
             )
             self._write_objects = stack.enter_context(
                 csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns))
@@ -121,8 +124,8 @@ class PredictionFolder:
         rows = result.measure(pixel_size=self.pixel_size)
         self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, 1))
         height, width = result.panoptic.shape
-        counts = result.counts()
-        self._write_summary([{"file": path.name, "width": width, "height": height, "objects": len(rows), **counts}])
+        row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
+        self._write_summary([row | {_column(name): number for name, number in result.counts().items()}])
         self.num_objects += len(rows)
         self._num_written += 1
 
@@ -145,3 +148,8 @@ class PredictionFolder:
             # A list of failures from an earlier run into the same folder says nothing of this one.
             (self.folder / "failed.csv").unlink(missing_ok=True)
         return False
+
+
+def _column(name: str) -> str:
+    """A class's column in summary.csv, which no other column is called like."""
+    return f"class {name}" if name in _SUMMARY_COLUMNS else name

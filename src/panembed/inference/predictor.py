@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from panembed.errors import InputError, PanembedError
+from panembed.errors import InputError, ModelError, PanembedError
 from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
@@ -101,10 +101,12 @@ class PanopticModel:
 def _outcome(path: Path, prediction: Future[PanopticResult]) -> tuple[Path, PanopticResult | PanembedError]:
     try:
         return path, prediction.result()
+    except ModelError as error:
+        return path, ModelError(f"{path}: {error}")
     except PanembedError as error:
         return path, error
     except (RuntimeError, MemoryError, ValueError) as error:
-        # RuntimeError is how PyTorch tells that memory ran out, ValueError how mean shift refuses NaN.
+        # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
         logger.debug("%s", path, exc_info=error)
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
         return path, InputError(f"{path}: could not be segmented ({reason}); if memory ran out, make the image smaller")

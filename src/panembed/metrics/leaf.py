@@ -8,8 +8,13 @@ gaps and order don't matter. Score at the image's native size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from panembed.metrics.overlaps import Overlaps
+from panembed.metrics.panoptic_quality import find_matches
 
 
 def best_dice(a: ArrayLike, b: ArrayLike) -> float:
@@ -31,7 +36,7 @@ def best_dice(a: ArrayLike, b: ArrayLike) -> float:
     >>> best_dice([[3, 3, 3, 0]], [[7, 7, 0, 9]])
     0.8
     """
-    return _best_dice(*_overlaps(a, b))
+    return _shared(a, b).best_dice()
 
 
 def symmetric_best_dice(prediction: ArrayLike, truth: ArrayLike) -> float:
@@ -42,8 +47,8 @@ def symmetric_best_dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     >>> symmetric_best_dice([[3, 3, 3, 0]], [[7, 7, 0, 9]])
     0.4
     """
-    overlap, area_a, area_b = _overlaps(prediction, truth)
-    return min(_best_dice(overlap, area_a, area_b), _best_dice(overlap.T, area_b, area_a))
+    shared = _shared(prediction, truth)
+    return min(shared.best_dice(), shared.turned().best_dice())
 
 
 def difference_in_count(prediction: ArrayLike, truth: ArrayLike) -> int:
@@ -54,8 +59,8 @@ def difference_in_count(prediction: ArrayLike, truth: ArrayLike) -> int:
     >>> difference_in_count([[1, 1, 5]], [[0, 2, 2]])
     1
     """
-    overlap, _, _ = _overlaps(prediction, truth)
-    return int(overlap.shape[0]) - int(overlap.shape[1])
+    shared = _shared(prediction, truth)
+    return len(shared.area_a) - len(shared.area_b)
 
 
 def foreground_dice(prediction: ArrayLike, truth: ArrayLike) -> float:
@@ -66,7 +71,7 @@ def foreground_dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     >>> foreground_dice([[1, 2, 0, 0]], [[4, 4, 4, 0]])
     0.8
     """
-    return _foreground_dice(*_overlaps(prediction, truth))
+    return _shared(prediction, truth).foreground_dice()
 
 
 class LeafScores:
@@ -85,15 +90,40 @@ class LeafScores:
 
     def update(self, prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
         """Score one image, and return its own `sbd`, `abs_dic`, `dic` and `fbd`; errors as in `best_dice`."""
-        overlap, area_prediction, area_truth = _overlaps(prediction, truth)
-        there = _best_dice(overlap, area_prediction, area_truth)
-        back = _best_dice(overlap.T, area_truth, area_prediction)
-        difference = float(overlap.shape[0] - overlap.shape[1])
+        return self._add(_shared(prediction, truth))
+
+    def add(self, pairs: Overlaps, num_classes: int, thing: int) -> dict[str, float]:
+        """Score the objects of one class of an image whose overlaps have been counted, and return its own scores.
+
+        Objects count as Panoptic Quality counts them: crowds don't, nor predictions most of which lies on void or a
+        crowd, unless they match. Pixels on the truth's void belong to no object.
+
+        Args:
+            pairs: of the whole image.
+            num_classes: of the label set.
+            thing: index of the class.
+        """
+        found = find_matches(pairs, num_classes)
+        is_true = found.true_counts & (pairs.truth_class == thing)
+        is_predicted = found.prediction_counts & (pairs.prediction_class == thing)
+        both = is_predicted[pairs.prediction] & is_true[pairs.truth]
+        return self._add(
+            _Shared(
+                (np.cumsum(is_predicted) - 1)[pairs.prediction[both]],
+                (np.cumsum(is_true) - 1)[pairs.truth[both]],
+                pairs.area[both],
+                (pairs.prediction_area - pairs.prediction_on_void)[is_predicted],
+                pairs.truth_area[is_true],
+            )
+        )
+
+    def _add(self, shared: _Shared) -> dict[str, float]:
+        difference = float(len(shared.area_a) - len(shared.area_b))
         image = {
-            "sbd": min(there, back),
+            "sbd": min(shared.best_dice(), shared.turned().best_dice()),
             "abs_dic": abs(difference),
             "dic": difference,
-            "fbd": _foreground_dice(overlap, area_prediction, area_truth),
+            "fbd": shared.foreground_dice(),
         }
         self.num_images += 1
         for name, value in image.items():
@@ -111,20 +141,41 @@ class LeafScores:
         return {name: value / self.num_images if self.num_images else None for name, value in self._sums.items()}
 
 
-def _best_dice(overlap: NDArray[np.int64], area_a: NDArray[np.int64], area_b: NDArray[np.int64]) -> float:
-    if not overlap.size:
-        return float(len(area_a) == len(area_b))
-    dice = 2 * overlap / (area_a[:, None] + area_b[None, :])
-    return float(dice.max(axis=1).mean())
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Pixels that A leaves share with B others.
+
+    Attributes:
+        a: of each of P pairs that overlap, the leaf of the first side.
+        b: of each, that of the second.
+        area: of each, the pixels in common.
+        area_a: A pixels of each leaf.
+        area_b: B.
+    """
+
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    area: NDArray[np.float64]
+    area_a: NDArray[np.float64]
+    area_b: NDArray[np.float64]
+
+    def turned(self) -> _Shared:
+        return _Shared(self.b, self.a, self.area, self.area_b, self.area_a)
+
+    def best_dice(self) -> float:
+        if not len(self.area_a) or not len(self.area_b):
+            return float(len(self.area_a) == len(self.area_b))
+        best = np.zeros(len(self.area_a))
+        np.maximum.at(best, self.a, 2 * self.area / (self.area_a[self.a] + self.area_b[self.b]))
+        return float(best.mean())
+
+    def foreground_dice(self) -> float:
+        area = float(self.area_a.sum() + self.area_b.sum())
+        return 2 * float(self.area.sum()) / area if area else 1.0
 
 
-def _foreground_dice(overlap: NDArray[np.int64], area_a: NDArray[np.int64], area_b: NDArray[np.int64]) -> float:
-    area = int(area_a.sum() + area_b.sum())
-    return 2 * int(overlap.sum()) / area if area else 1.0
-
-
-def _overlaps(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels that each leaf of `a` (A rows) shares with each of `b` (B columns), and the areas of both, A and B."""
+def _shared(a: ArrayLike, b: ArrayLike) -> _Shared:
+    """Pixels that each leaf of `a` shares with each of `b`, HxW integer labels both; 0 is no leaf."""
     a, b = np.asarray(a), np.asarray(b)
     for array in (a, b):
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
@@ -141,7 +192,11 @@ def _overlaps(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np
     ids_b, column = np.unique(np.append(flat_b[starts], flat_b.dtype.type(0)), return_inverse=True)
     if ids_a[0] < 0 or ids_b[0] < 0:
         raise ValueError(f"expected labels >= 0, found {min(ids_a[0], ids_b[0])}")
-    cell = row[:-1] * len(ids_b) + column[:-1]
-    table = np.bincount(cell, weights=lengths, minlength=len(ids_a) * len(ids_b)).astype(np.int64)
-    table = table.reshape(len(ids_a), len(ids_b))
-    return table[1:, 1:], table[1:].sum(axis=1), table[:, 1:].sum(axis=0)
+    row, column = row[:-1], column[:-1]
+    area_a = np.bincount(row, weights=lengths, minlength=len(ids_a)).astype(np.float64)[1:]
+    area_b = np.bincount(column, weights=lengths, minlength=len(ids_b)).astype(np.float64)[1:]
+    both = (row > 0) & (column > 0)
+    cells, pair = np.unique(row[both] * len(ids_b) + column[both], return_inverse=True)
+    area = np.bincount(pair, weights=lengths[both], minlength=len(cells)).astype(np.float64)
+    row, column = np.divmod(cells, len(ids_b))
+    return _Shared(row - 1, column - 1, area, area_a, area_b)

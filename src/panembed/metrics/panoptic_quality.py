@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.labels import LabelSet, PanopticMap
-from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
+from panembed.metrics.overlaps import Floats, Ints, Overlaps, count_overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +230,40 @@ def match_overlaps(pairs: Overlaps, label_set: LabelSet) -> MatchCounts:
     array([2])
     """
     num_classes = len(label_set)
+    found = find_matches(pairs, num_classes)
+    missed, wrong = found.true_counts.copy(), found.prediction_counts.copy()
+    missed[found.true] = wrong[found.prediction] = False
+    matched_class = pairs.truth_class[found.true]
+    return MatchCounts(
+        tp=np.bincount(matched_class, minlength=num_classes),
+        fp=np.bincount(pairs.prediction_class[wrong], minlength=num_classes),
+        fn=np.bincount(pairs.truth_class[missed], minlength=num_classes),
+        iou=np.bincount(matched_class, weights=found.iou, minlength=num_classes).astype(np.float64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Pairs of segments that match, and the segments that count, by the rules of `match_segments`.
+
+    Attributes:
+        true: of each match, the true segment, as `Overlaps` numbers them.
+        prediction: of each match, the predicted segment.
+        iou: of each match.
+        true_counts: whether a true segment is found or missed; crowds and void are neither.
+        prediction_counts: whether a predicted segment is right or wrong; what lies on void or a crowd, and void, is
+            neither.
+    """
+
+    true: Ints
+    prediction: Ints
+    iou: Floats
+    true_counts: NDArray[np.bool_]
+    prediction_counts: NDArray[np.bool_]
+
+
+def find_matches(pairs: Overlaps, num_classes: int) -> Matches:
+    """Match the segments of one image by the rules of `match_segments`."""
     truth_class, pred_class, is_crowd = pairs.truth_class, pairs.prediction_class, pairs.is_crowd
     t, p, overlap = pairs.truth, pairs.prediction, pairs.area
     truth_area, pred_area, on_void = pairs.truth_area, pairs.prediction_area, pairs.prediction_on_void
@@ -239,22 +273,14 @@ def match_overlaps(pairs: Overlaps, label_set: LabelSet) -> MatchCounts:
     iou = overlap / (truth_area[t] + pred_area[p] - overlap - on_void[p])
     match = (iou > 0.5) & ~is_crowd[t]
 
-    missed = ~is_crowd
-    missed[0] = False
-    missed[t[match]] = False
+    true_counts = ~is_crowd
+    true_counts[0] = False
 
     last_crowd = np.full(num_classes, -1)
     last_crowd[truth_class[is_crowd]] = np.flatnonzero(is_crowd)
     on_crowd = t == last_crowd[truth_class[t]]
     forgiven = on_void + np.bincount(p[on_crowd], weights=overlap[on_crowd], minlength=len(pred_class))
-    wrong = forgiven <= 0.5 * pred_area
-    wrong[0] = False
-    wrong[p[match]] = False
-
-    matched_class = truth_class[t[match]]
-    return MatchCounts(
-        tp=np.bincount(matched_class, minlength=num_classes),
-        fp=np.bincount(pred_class[wrong], minlength=num_classes),
-        fn=np.bincount(truth_class[missed], minlength=num_classes),
-        iou=np.bincount(matched_class, weights=iou[match], minlength=num_classes).astype(np.float64),
-    )
+    prediction_counts = forgiven <= 0.5 * pred_area
+    prediction_counts[p[match]] = True
+    prediction_counts[0] = False
+    return Matches(t[match], p[match], iou[match], true_counts, prediction_counts)

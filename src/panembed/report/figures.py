@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Patch
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from panembed.io.atomic import atomic_path
@@ -119,7 +120,7 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     rows = list(rows)
     has_input = any(row.image is not None for row in rows)
     columns = [*(["input"] if has_input else []), "truth", "prediction", *(["errors"] if label_set.things else [])]
-    heights = [row.truth.shape[0] / row.truth.shape[1] for row in rows]
+    heights = [_proportion(row) for row in rows]
     figure = Figure(figsize=(3.2 * len(columns), 0.6 + 3.1 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights})
     drawn: set[str] = set()
@@ -158,7 +159,7 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     rows = list(rows)
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
-    height = max(row.truth.shape[0] / row.truth.shape[1] for row in rows)
+    height = max(map(_proportion, rows))
     figure = Figure(figsize=(3.2 * columns, 0.6 + lines * (0.4 + 3.1 * height)), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     drawn: set[str] = set()
@@ -172,6 +173,12 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
         axis.set_axis_off()
     _add_legend(figure, drawn)
     _save(figure, path)
+
+
+def _proportion(row: Comparison) -> float:
+    """Height of an image's place by its width, within bounds that leave the whole figure a size to look at."""
+    height, width = row.truth.shape
+    return float(np.clip(height / width, 0.2, 4))
 
 
 def _around_objects(row: Comparison, label_set: LabelSet) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -202,12 +209,26 @@ def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_
     drawn = {PREDICTED_LABELS[label] for label in predicted[predicted >= 0]}
     segments, _ = truth.segments(label_set)
     smallest = 0.012 * max(truth.shape)
-    for id in np.flatnonzero((true >= 0) & (true != TRUE_LABELS.index("found"))):
-        y, x = np.nonzero(segments == id)
-        radius = max(float(np.sqrt(len(y) / np.pi)), smallest)
+    lost = np.flatnonzero((true >= 0) & (true != TRUE_LABELS.index("found")))
+    if len(lost):
+        numbers = segments.ravel()
+        area, sum_y, sum_x = (
+            np.bincount(numbers, weights, minlength=len(true))[lost]
+            for weights in (None, *(place.ravel() for place in np.indices(segments.shape)))
+        )
+        side = 2 * np.maximum(np.sqrt(area / np.pi), smallest)
         # White on black is seen on any colour.
         for width, color in ((2.6, "black"), (1.2, "white")):
-            axes.add_patch(Circle((x.mean(), y.mean()), radius, fill=False, edgecolor=color, linewidth=width))
+            circles = EllipseCollection(
+                *(side, side, np.zeros(len(lost))),
+                units="xy",
+                offsets=np.stack([sum_x, sum_y], axis=1) / area[:, None],
+                transOffset=axes.transData,
+                facecolors="none",
+                edgecolors=color,
+                linewidths=width,
+            )
+            axes.add_collection(circles)
         drawn.add("lost")
     return drawn
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from panembed.datasets.sample import Dataset
+from panembed.errors import ModelError
 from panembed.evaluation import Evaluation
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
-from panembed.labels import PanopticMap
+from panembed.labels import IGNORE, PanopticMap
 from panembed.losses.panoptic import PanopticLoss
 from panembed.training.transforms import TrainingSet
+
+logger = logging.getLogger("panembed")
 
 
 class _Truths(Sequence[PanopticMap]):
@@ -81,15 +86,8 @@ class Validation:
                 semantic, instance = example.semantic[None].to(self.device), example.instance[None].to(self.device)
                 terms = self.loss(scores, embeddings, semantic, instance, *seeds)
             sums += [float(terms.total), float(terms.semantic), float(terms.instance)]
-            prediction = self.grouping.group(
-                scores[0].cpu().numpy(),
-                embeddings[0].cpu().numpy(),
-                self.label_set.things,
-                self.preparation,
-                truth.shape,
-                *(output[0].cpu().numpy() for output in seeds),
-            )
-            evaluation.add(str(index), prediction, truth)
+            outputs = [output[0].cpu().numpy() for output in (scores, embeddings, *seeds)]
+            evaluation.add(str(index), self._group(outputs, truth.shape), truth)
         means = sums / len(self.truths)
         figures = {"val_loss": means[0], "val_semantic_loss": means[1], "val_instance_loss": means[2]}
         quality = evaluation.quality_result()
@@ -102,3 +100,12 @@ class Validation:
         metrics = evaluation.metrics()
         figures |= {f"val_{name}": metrics[name] for name in ("sbd", "abs_dic") if name in metrics}
         return {name: float(value) for name, value in figures.items()}
+
+    def _group(self, outputs: list[NDArray[np.float32]], shape: tuple[int, int]) -> PanopticMap:
+        """The map, without an answer anywhere if the outputs are no numbers: a later epoch may mend that."""
+        scores, embeddings, *seeds = outputs
+        try:
+            return self.grouping.group(scores, embeddings, self.label_set.things, self.preparation, shape, *seeds)
+        except ModelError as error:
+            logger.warning("%s", error)
+            return PanopticMap(np.full(shape, IGNORE), np.zeros(shape, np.int32))
