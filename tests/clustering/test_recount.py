@@ -52,18 +52,29 @@ def test_a_piece_is_given_up():
     assert of_each.tolist() == [1, 2, 4, 5]
 
 
-def test_whole_objects_are_never_given_up_nor_split():
+def test_whole_objects_are_never_given_up_nor_split_where_a_part_would_hold_little():
     points, _, density = planted(PLACES, SIZES)
     sharpness = np.ones(4, np.float32)
-    # Every object counts 0.8, so one is too many; and 1.25, so one is missing, but no spare centre would take any.
-    for factor, spare in ((0.8, NONE), (1.25, (np.array([[50, 50]], np.float32), np.ones(1, np.float32)))):
+    # Each counts 0.8, so one is too many; and 1.25, so one is missing, but no spare centre takes a third of any.
+    spares = np.array([[50, 50], [5.25, 5.25], [9.3, 0.1]], np.float32), np.ones(3, np.float32)
+    for factor, spare in ((0.8, NONE), (1.25, spares)):
         centres, _ = recount(points, np.float32(factor) * density, PLACES, sharpness, *spare)
         assert np.array_equal(centres, PLACES)
 
 
+def test_where_all_are_spare_those_that_hold_an_object_are_taken():
+    """As of a plant whose leaves are all smaller than the least area."""
+    points, _, density = planted(PLACES, SIZES)
+    wide, pieces = np.full(4, 4, np.float32), np.full(4, 900, np.float32)
+    centres, _ = recount(points, density, *NONE, PLACES, wide)
+    assert sorted(centres.tolist()) == PLACES[[0, 1, 2, 3]].tolist()
+    assert len(recount(points, density / 9, *NONE, PLACES, wide)[0]) == 0
+    assert len(recount(points, density, *NONE, PLACES, pieces)[0]) == 0
+
+
 def test_no_centres_stay_none_and_one_stays():
     points, _, density = planted(PLACES, SIZES)
-    assert len(recount(points, density, *NONE, PLACES, np.ones(4, np.float32))[0]) == 0
+    assert len(recount(points, density, *NONE, *NONE)[0]) == 0
     assert len(recount(points, 0 * density, PLACES[:1], np.ones(1, np.float32), *NONE)[0]) == 1
 
 

@@ -45,6 +45,35 @@ def test_finds_balls_of_very_different_size():
         np.testing.assert_allclose(scaled, distance.min(1), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("num_centres", "spread"), [(200, 300), (200, 3), (40, 300)])
+def test_points_near_some_of_many_centres_and_near_none(num_centres, spread):
+    """However the points and centres lie, and whichever are compared."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0, [spread, spread / 9], (num_centres, 2)).astype(np.float32)
+    sharpness = np.exp(rng.normal(0, 1, num_centres)).astype(np.float32)
+    sharpness[3] = 0
+    near = centres[rng.integers(0, num_centres, 3000)] + rng.normal(0, 1, (3000, 2))
+    points = np.concatenate([near, rng.uniform(-spread, 2 * spread, (500, 2))]).astype(np.float32)
+    for weights in (sharpness, np.delete(sharpness, 3)):
+        of = centres if len(weights) == num_centres else np.delete(centres, 3, 0)
+        labels, scaled = assign_scaled(points, of, weights)
+        distance = np.square(points[:, None].astype(float) - of).sum(2) * weights
+        np.testing.assert_allclose(scaled, distance.min(1), rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(distance[np.arange(len(points)), labels], distance.min(1), rtol=1e-3, atol=1e-2)
+
+
+def test_objects_far_from_each_other_lose_no_precision():
+    """As in a wide image, whose positions are in the embeddings: 900 objects on a line, 1 apart and 0.1 wide."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(900), 30)
+    points = (np.stack([8 * truth, np.zeros(len(truth))], 1) + rng.normal(0, 0.05, (len(truth), 2))).astype(np.float32)
+    scores = rng.uniform(0.5, 1, len(truth)).astype(np.float32)
+    centres, sharpness = find_seeded(points, np.full(len(truth), np.log(8.0), np.float32), scores)
+    assert len(centres) == 900
+    labels, _ = assign_scaled(points, centres, sharpness)
+    assert adjusted_rand_score(truth, labels) == 1
+
+
 def test_order_of_points_does_not_matter():
     points, log_w, score, _ = balls(0, [200, 100], [1.0, 0.5])
     mixed = np.random.default_rng(1).permutation(len(points))

@@ -40,7 +40,8 @@ def recount(
 
     A spare centre would take points from a centre found before. Of all, the one comes first for which the product of
     the densities of what it would take and of what that centre would keep is greatest. The centre that is given up
-    first has the least density. Both end before the count is reached where no good choice is left.
+    first has the least density. Both end before the count is reached where no good choice is left. Where there is no
+    centre at all, the spare one that holds the most density is the first, if that is nearly an object.
 
     Args:
         points: NxE float32 embeddings of one class.
@@ -61,6 +62,15 @@ def recount(
     total = float(density.sum())
     wanted = round(total) if math.isfinite(total) else len(centres)
     spare = list(range(min(len(spare_centres), _MAX_SPARES)))
+    if not len(centres) and wanted and spare:
+        held = [
+            density[weight * np.square(points - centre).sum(1) < math.log(2)].sum()
+            for centre, weight in zip(spare_centres[spare], spare_sharpness[spare])
+        ]
+        best = int(np.argmax(held))
+        if held[best] >= _MOST_OF_A_PIECE:
+            spare.remove(best)
+            centres, sharpness = spare_centres[best : best + 1], spare_sharpness[best : best + 1]
     while 0 < len(centres) < wanted and spare:
         labels, least = assign_scaled(points, centres, sharpness)
         best, product = max(

@@ -8,6 +8,8 @@ Shape suffixes: N points, E dimensions, K centres, B points in a block.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,21 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 1 << 20
+
+_TURNS = 1024
+"""So many places are asked at once whether they are wanted, as most are not."""
+
+_FEW_CENTRES = 64
+"""With no more, every centre is tried with every point."""
+
+_FEW_DIMENSIONS = 4
+"""With no more, differences take no longer than products of matrices, and are exact."""
+
+_SMALL_SHARE = 0.25
+"""With more centres only the points near each are compared with it, where these are no more than this share of all."""
+
+_NEAR = 8.0
+"""A point that is no farther from a centre than this, scaled, is compared with the centres near it only."""
 
 _REJECTED = 500
 """Seeds that turn out to be none, after which no more are tried; every object that is found makes up for two. An
@@ -68,32 +85,31 @@ def find_candidates(
     >>> find_candidates(points, np.zeros(4, np.float32), scores, min_cluster_size=2).centres.ravel()
     array([0.05, 5.05], dtype=float32)
     """
-    score_n = np.where(scores >= least_score, scores, -np.inf)
-    free_n = np.ones(len(points), dtype=bool)
-    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, from the centre of all points, so that cancellation stays harmless.
-    centred = points - points.mean(0) if len(points) else points
-    norm_n = np.square(centred).sum(1)
+    among = _Strips(points)
+    log_sharpness, free_n, open_n = log_sharpness[among.order], np.ones(len(points), bool), np.ones(len(points), bool)
     centres, sharpness, taken = [], [], []
     most_in_a_row, most = (max(_REJECTED, n // max(1, len(points))) for n in (_POINTS_IN_A_ROW, _POINTS_IN_ALL))
     in_a_row = rejected = 0
-    while len(points) and in_a_row < most_in_a_row and rejected < most:
-        best = int(score_n.argmax())
-        if score_n[best] == -np.inf:
+    possible = np.flatnonzero(scores >= least_score)
+    best_first = among.place[possible[np.argsort(-scores[possible], kind="stable")]]
+    for best in _while_true(open_n, best_first):
+        if in_a_row >= most_in_a_row or rejected >= most:
             break
-        reach = np.float32(np.log(2.0) * np.exp(min(-float(log_sharpness[best]), 80.0)) - norm_n[best])
-        inside_n = norm_n - centred @ (2 * centred[best]) < reach
-        inside_n[best] = True
-        own_n = inside_n & free_n
+        reach = np.log(2.0) * np.exp(min(-float(log_sharpness[best]), 80.0))
+        strip = among.within(best, reach)
+        inside_n = _squared_distances(among.columns[:, strip], among.columns[:, best]) < np.float32(reach)
+        inside_n[best - strip.start] = True
+        own_n = inside_n & free_n[strip]
         size = np.count_nonzero(own_n)
         is_taken = size >= min_cluster_size and size > own_share * np.count_nonzero(inside_n)
         rejected += not is_taken
         in_a_row = max(0, in_a_row - 2) if is_taken else in_a_row + 1
         if is_taken or (spare_size is not None and size >= max(1, spare_size)):
-            centres.append(points[own_n].mean(0))
-            sharpness.append(np.exp(log_sharpness[own_n].mean()))
+            centres.append(among.columns[:, strip][:, own_n].mean(1, dtype=np.float64))
+            sharpness.append(np.exp(log_sharpness[strip][own_n].mean(dtype=np.float64)))
             taken.append(is_taken)
-        free_n[own_n] = False
-        score_n[inside_n] = -np.inf
+        free_n[strip][own_n] = False
+        open_n[strip][inside_n] = False
     return Candidates(
         np.asarray(centres, np.float32).reshape(-1, points.shape[1]),
         np.asarray(sharpness, np.float32),
@@ -115,6 +131,24 @@ def assign_scaled(points: Floats, centres: Floats, sharpness: Floats) -> tuple[N
     >>> assign_scaled(np.array([[1.2]], np.float32), np.array([[0.0], [2.0]], np.float32), np.array([1, 9], np.float32))
     (array([0], dtype=int32), array([1.44], dtype=float32))
     """
+    if len(centres) <= _FEW_CENTRES or not len(points):
+        return _assign_all(points, centres, sharpness)
+    among = _Strips(points)
+    reaches = [_NEAR / float(weight) if weight else math.inf for weight in sharpness]
+    strips = [among.about(float(centre[among.axis]), reach) for centre, reach in zip(centres, reaches)]
+    if sum(strip.stop - strip.start for strip in strips) > _SMALL_SHARE * len(points) * len(centres):
+        return _assign_all(points, centres, sharpness)
+    labels, least = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
+    labels[among.order], least[among.order] = _assign_columns(among.columns, centres, sharpness, strips)
+    far = np.flatnonzero(~(least <= _NEAR))
+    labels[far], least[far] = _assign_all(points[far], centres, sharpness)
+    return labels, least
+
+
+def _assign_all(points: Floats, centres: Floats, sharpness: Floats) -> tuple[NDArray[np.int32], Floats]:
+    """`assign_scaled` by trying every centre with every point."""
+    if points.shape[1] <= _FEW_DIMENSIONS:
+        return _assign_columns(np.ascontiguousarray(points.T), centres, sharpness, [slice(None)] * len(centres))
     labels, least = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
     # From the centre of the centres, so that cancellation stays harmless.
     origin_e = centres.mean(0)
@@ -127,3 +161,66 @@ def assign_scaled(points: Floats, centres: Floats, sharpness: Floats) -> tuple[N
         labels[start : start + block] = scaled_bk.argmin(1)
         least[start : start + block] = scaled_bk.min(1)
     return labels, np.maximum(least, 0, out=least)
+
+
+def _assign_columns(
+    columns: Floats, centres: Floats, sharpness: Floats, strips: Sequence[slice]
+) -> tuple[NDArray[np.int32], Floats]:
+    """The best centre of ExN points, where each is compared with the points of its strip only."""
+    label_n, least_n = np.zeros(columns.shape[1], np.int32), np.full(columns.shape[1], np.inf, np.float32)
+    for k, (strip, centre_e, weight) in enumerate(zip(strips, centres, sharpness)):
+        scaled = weight * _squared_distances(columns[:, strip], centre_e)
+        closer = scaled < least_n[strip]
+        np.copyto(least_n[strip], scaled, where=closer)
+        np.copyto(label_n[strip], k, where=closer)
+    return label_n, least_n
+
+
+def _squared_distances(columns: Floats, centre: Floats) -> Floats:
+    """Of ExN points from a place; by differences, as squares of large numbers would cancel."""
+    total: Floats = np.square(columns[0] - centre[0])
+    for column, value in zip(columns[1:], centre[1:]):
+        total += np.square(column - value)
+    return total
+
+
+def _while_true(wanted_n: NDArray[np.bool_], places: NDArray[np.int64]) -> Iterator[int]:
+    """Those places, in their order, that are wanted when it is their turn."""
+    for start in range(0, len(places), _TURNS):
+        block = places[start : start + _TURNS]
+        for place in block[wanted_n[block]].tolist():
+            if wanted_n[place]:
+                yield place
+
+
+class _Strips:
+    """Points in the order of the embedding dimension that spreads them most, so that those near a place lie in a strip.
+
+    With embeddings that hold the pixel's position a strip is a small part of a large image.
+
+    Attributes:
+        axis: that dimension.
+        order: N indices of the points.
+        place: N, where in that order each point is.
+        columns: ExN float32, the points in that order.
+    """
+
+    def __init__(self, points: Floats) -> None:
+        columns = np.ascontiguousarray(points.T)
+        self.axis = max(range(len(columns)), key=lambda e: np.ptp(columns[e])) if len(points) else 0
+        self.order = np.argsort(columns[self.axis])
+        self.place = np.empty_like(self.order)
+        self.place[self.order] = np.arange(len(points))
+        self.columns = columns[:, self.order]
+        self._keys = self.columns[self.axis]
+
+    def about(self, key: float, squared_distance: float) -> slice:
+        """Where all points lie whose squared distance, along the axis alone, is no more than that."""
+        radius = math.sqrt(squared_distance) * (1 + 1e-5) + 1e-5 * abs(key)
+        ends = np.array([key - radius, key + radius], np.float32)  # of another type, all keys would be converted
+        return slice(int(self._keys.searchsorted(ends[0])), int(self._keys.searchsorted(ends[1], "right")))
+
+    def within(self, place: int, squared_distance: float) -> slice:
+        """`about` one of the points."""
+        strip = self.about(float(self._keys[place]), squared_distance)
+        return slice(min(strip.start, place), max(strip.stop, place + 1))
