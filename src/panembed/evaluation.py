@@ -91,7 +91,7 @@ class Evaluation:
         result = self.quality.add(overlaps)
         self.iou.confusion += overlaps.confusion[:-1]
         if self.precision is not None:
-            self.precision.update(prediction, truth)
+            self.precision.add(overlaps)
         row: dict[str, Any] = {
             "id": id,
             "pq": result.all.pq,

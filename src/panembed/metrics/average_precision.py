@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.labels import LabelSet, PanopticMap
-from panembed.metrics.overlaps import Ints, count_overlaps
+from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
 
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 """IoU that a match must exceed, T = 10 values; made as the official script makes them, to the last bit."""
@@ -142,7 +142,11 @@ class AveragePrecision:
         Raises:
             ValueError: the two maps differ in size, or hold a class index that the label set lacks.
         """
-        self.counts += match_objects(prediction, truth, self.label_set, self.min_area)
+        self.add(count_overlaps(prediction, truth, self.label_set))
+
+    def add(self, overlaps: Overlaps) -> None:
+        """Count one image whose overlaps, of the same classes, have been counted."""
+        self.counts += count_detections(overlaps, self.label_set, self.min_area)
 
     def merge(self, other: AveragePrecision) -> None:
         """Add the images that `other` has counted; ValueError if it has other classes or another least area."""
@@ -206,7 +210,11 @@ def match_objects(
     >>> counts.tp[0, :5].tolist(), counts.fp[0, :5].tolist(), counts.fn[0, :5].tolist()
     ([1, 1, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 1])
     """
-    pairs = count_overlaps(prediction, truth, label_set)
+    return count_detections(count_overlaps(prediction, truth, label_set), label_set, min_area)
+
+
+def count_detections(pairs: Overlaps, label_set: LabelSet, min_area: int = CITYSCAPES_MIN_AREA) -> DetectionCounts:
+    """`match_objects` where the overlaps have been counted."""
     counts = DetectionCounts.zero(len(label_set))
     truth_class, pred_class, is_crowd = pairs.truth_class, pairs.prediction_class, pairs.is_crowd
     t, p, overlap = pairs.truth, pairs.prediction, pairs.area
