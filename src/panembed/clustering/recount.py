@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.clustering.seed_map import assign_scaled
+from panembed.clustering.seed_map import assign_scaled, squared_distances
 
 Floats = NDArray[np.float32]
 
@@ -62,26 +62,18 @@ def recount(
     total = float(density.sum())
     wanted = round(total) if math.isfinite(total) else len(centres)
     spare = list(range(min(len(spare_centres), _MAX_SPARES)))
+    columns = np.ascontiguousarray(points.T)
     if not len(centres) and wanted and spare:
-        held = [
-            density[weight * np.square(points - centre).sum(1) < math.log(2)].sum()
-            for centre, weight in zip(spare_centres[spare], spare_sharpness[spare])
-        ]
+        reached = (spare_sharpness[r] * squared_distances(columns, spare_centres[r]) < math.log(2) for r in spare)
+        held = [density[inside].sum() for inside in reached]
         best = int(np.argmax(held))
         if held[best] >= _MOST_OF_A_PIECE:
             spare.remove(best)
             centres, sharpness = spare_centres[best : best + 1], spare_sharpness[best : best + 1]
-    while 0 < len(centres) < wanted and spare:
-        labels, least = assign_scaled(points, centres, sharpness)
-        best, product = max(
-            ((r, _product(points, density, labels, least, spare_centres[r], spare_sharpness[r])) for r in spare),
-            key=lambda pair: pair[1],
+    if 0 < len(centres) < wanted and spare:
+        centres, sharpness = _with_spares(
+            points, columns, density, centres, sharpness, spare_centres[spare], spare_sharpness[spare], wanted
         )
-        if product < _LEAST_PRODUCT:
-            break
-        spare.remove(best)
-        centres = np.concatenate([centres, spare_centres[best : best + 1]])
-        sharpness = np.concatenate([sharpness, spare_sharpness[best : best + 1]])
     while len(centres) > max(1, wanted):
         labels, _ = assign_scaled(points, centres, sharpness)
         sum_k = np.bincount(labels, density, minlength=len(centres))
@@ -92,11 +84,37 @@ def recount(
     return centres, sharpness
 
 
-def _product(
-    points: Floats, density: Floats, labels: NDArray[np.int32], least: Floats, spare: Floats, sharpness: np.float32
-) -> float:
+def _with_spares(
+    points: Floats,
+    columns: Floats,
+    density: Floats,
+    centres: Floats,
+    sharpness: Floats,
+    spare_centres: Floats,
+    spare_sharpness: Floats,
+    wanted: int,
+) -> tuple[Floats, Floats]:
+    """The centres, and spare ones while these split objects well, until there are as many as wanted."""
+    labels, least = assign_scaled(points, centres, sharpness)
+    spare = list(range(len(spare_centres)))
+    while len(centres) < wanted and spare:
+        products = []
+        for r in spare:
+            taken = spare_sharpness[r] * squared_distances(columns, spare_centres[r]) < least
+            products.append(_product(density, labels, taken))
+        if max(products) < _LEAST_PRODUCT:
+            break
+        best = spare.pop(int(np.argmax(products)))
+        scaled = spare_sharpness[best] * squared_distances(columns, spare_centres[best])
+        labels[scaled < least] = len(centres)
+        np.minimum(least, scaled, out=least)
+        centres = np.concatenate([centres, spare_centres[best : best + 1]])
+        sharpness = np.concatenate([sharpness, spare_sharpness[best : best + 1]])
+    return centres, sharpness
+
+
+def _product(density: Floats, labels: NDArray[np.int32], taken: NDArray[np.bool_]) -> float:
     """Density of what a spare centre would take, times that of what the centre keeps which it takes most from."""
-    taken = sharpness * np.square(points - spare).sum(1) < least
     if not taken.any():
         return 0.0
     lost_k = np.bincount(labels[taken], density[taken])

@@ -97,7 +97,7 @@ def find_candidates(
             break
         reach = np.log(2.0) * np.exp(min(-float(log_sharpness[best]), 80.0))
         strip = among.within(best, reach)
-        inside_n = _squared_distances(among.columns[:, strip], among.columns[:, best]) < np.float32(reach)
+        inside_n = squared_distances(among.columns[:, strip], among.columns[:, best]) < np.float32(reach)
         inside_n[best - strip.start] = True
         own_n = inside_n & free_n[strip]
         size = np.count_nonzero(own_n)
@@ -169,14 +169,14 @@ def _assign_columns(
     """The best centre of ExN points, where each is compared with the points of its strip only."""
     label_n, least_n = np.zeros(columns.shape[1], np.int32), np.full(columns.shape[1], np.inf, np.float32)
     for k, (strip, centre_e, weight) in enumerate(zip(strips, centres, sharpness)):
-        scaled = weight * _squared_distances(columns[:, strip], centre_e)
+        scaled = weight * squared_distances(columns[:, strip], centre_e)
         closer = scaled < least_n[strip]
         np.copyto(least_n[strip], scaled, where=closer)
         np.copyto(label_n[strip], k, where=closer)
     return label_n, least_n
 
 
-def _squared_distances(columns: Floats, centre: Floats) -> Floats:
+def squared_distances(columns: Floats, centre: Floats) -> Floats:
     """Of ExN points from a place; by differences, as squares of large numbers would cancel."""
     total: Floats = np.square(columns[0] - centre[0])
     for column, value in zip(columns[1:], centre[1:]):
