@@ -106,7 +106,7 @@ def find_candidates(
         in_a_row = max(0, in_a_row - 2) if is_taken else in_a_row + 1
         if is_taken or (spare_size is not None and size >= max(1, spare_size)):
             centres.append(among.columns[:, strip][:, own_n].mean(1, dtype=np.float64))
-            sharpness.append(np.exp(log_sharpness[strip][own_n].mean(dtype=np.float64)))
+            sharpness.append(np.exp(np.clip(log_sharpness[strip][own_n].mean(dtype=np.float64), -80, 80)))
             taken.append(is_taken)
         free_n[strip][own_n] = False
         open_n[strip][inside_n] = False
