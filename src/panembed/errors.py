@@ -32,3 +32,13 @@ class ModelError(PanembedError):
 
 class MissingExtraError(PanembedError):
     """A feature whose optional packages are not installed."""
+
+
+def not_segmented(name: object, error: Exception) -> InputError:
+    """What an image's failure of another kind, such as a lack of memory, is told as.
+
+    >>> str(not_segmented("a.png", MemoryError()))
+    'a.png: could not be segmented (MemoryError); if memory ran out, make the image smaller'
+    """
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
+    return InputError(f"{name}: could not be segmented ({reason}); if memory ran out, make the image smaller")

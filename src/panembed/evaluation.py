@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.datasets.sample import Dataset
-from panembed.errors import InputError, ModelError
+from panembed.errors import InputError, ModelError, not_segmented
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
 from panembed.label_runs import Ints
@@ -211,10 +211,7 @@ def evaluate_model(
             raise ModelError(f"{id}: {error}") from error
         except (RuntimeError, MemoryError) as error:
             # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
-            raise InputError(
-                f"{id}: could not be segmented ({reason}); if memory ran out, make the images smaller"
-            ) from error
+            raise not_segmented(id, error) from error
 
     return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
 

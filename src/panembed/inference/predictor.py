@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from panembed.errors import InputError, ModelError, PanembedError
+from panembed.errors import ModelError, PanembedError, not_segmented
 from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
@@ -108,5 +108,4 @@ def _outcome(path: Path, prediction: Future[PanopticResult]) -> tuple[Path, Pano
     except (RuntimeError, MemoryError, ValueError) as error:
         # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
         logger.debug("%s", path, exc_info=error)
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
-        return path, InputError(f"{path}: could not be segmented ({reason}); if memory ran out, make the image smaller")
+        return path, not_segmented(path, error)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from panembed.labels import LabelSet, PanopticMap
 from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
+from panembed.metrics.panoptic_quality import find_matches
 
 TRUE_LABELS = ("found", "merged", "split", "boundary", "wrong_class", "missed")
 """What can become of a true object."""
@@ -104,7 +105,7 @@ def classify_objects(
         _among(p[shared], num_predicted),
         _among(p[confused], num_predicted),
     )
-    predicted[_ignored(pairs, len(label_set)) & ~found_predicted] = PREDICTED_LABELS.index("ignored")
+    predicted[~find_matches(pairs, len(label_set)).prediction_counts] = PREDICTED_LABELS.index("ignored")
     true[~is_true] = predicted[~is_predicted] = -1
     return true, predicted
 
@@ -209,16 +210,6 @@ def _first_of(count: int, found: Any, merged: Any, split: Any, boundary: Any, wr
     ):
         labels[flags] = TRUE_LABELS.index(name)
     return labels
-
-
-def _ignored(pairs: Overlaps, num_classes: int) -> NDArray[np.bool_]:
-    """Predictions that Panoptic Quality drops unless they match: see `match_segments`, also for which crowd counts."""
-    last_crowd = np.full(num_classes, -1)
-    last_crowd[pairs.truth_class[pairs.is_crowd]] = np.flatnonzero(pairs.is_crowd)
-    on_crowd = pairs.truth == last_crowd[pairs.prediction_class[pairs.prediction]]
-    weights = pairs.area[on_crowd]
-    forgiven = np.bincount(pairs.prediction[on_crowd], weights=weights, minlength=len(pairs.prediction_class))
-    return np.asarray(forgiven + pairs.prediction_on_void > 0.5 * pairs.prediction_area)
 
 
 def _counts(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
