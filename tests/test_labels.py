@@ -264,7 +264,7 @@ def test_label_set_knows_things_stuff_and_ids() -> None:
         ([Category(1, "a", True), Category(1, "b", True)], "class id '1' occurs twice"),
         ([Category(1, "a", True), Category(2, "a", True)], "class name 'a' occurs twice"),
         ([Category(-1, "plate", True)], "'plate' has id -1"),
-        ([Category(65536, "plate", True)], "'plate' has id 65536"),
+        ([Category(65535, "plate", True)], "'plate' has id 65535; expected 0..65534"),
     ],
 )
 def test_wrong_label_sets_are_refused(categories: list[Category], told: str) -> None:

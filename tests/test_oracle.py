@@ -249,6 +249,14 @@ class Counting:
         return scores[None], embeddings[None]
 
 
+@pytest.mark.parametrize("vote", [False, True])
+def test_classes_without_a_thing_among_them(vote: bool) -> None:
+    land = LabelSet([Category(0, "soil", False), Category(1, "road", False)])
+    truth = PanopticMap(np.tile([0, 1], (64, 32)), np.zeros((64, 64), int))
+    maps = maps_of(*outputs(truth), truth, land, grouping=Grouping(vote=vote))
+    assert all(found == truth for found in maps.values())
+
+
 def test_over_a_data_set(tmp_path) -> None:
     model = PanopticModel(Counting(), PLANTS.label_set, NATIVE, Grouping(min_area=2))
     seen: dict[str, PanopticMap] = {}

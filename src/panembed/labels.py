@@ -45,7 +45,7 @@ class Category:
     """One class.
 
     Attributes:
-        id: the number that stands for the class in files, 0..65535; free of order and gaps.
+        id: the number that stands for the class in files, 0..65534; free of order and gaps.
         name: for people.
         is_thing: True for countable objects (*things*), False for *stuff*.
         color: RGB, 0..255 each.
@@ -80,8 +80,9 @@ class LabelSet:
             if twice:
                 raise SettingsError(f"label set: class {what} {twice[0]!r} occurs twice; each must be its own")
         for category in self:
-            if not 0 <= category.id <= 65_535:
-                raise SettingsError(f"label set: class {category.name!r} has id {category.id}; expected 0..65535")
+            # 65,535 is void in 16-bit pictures of classes.
+            if not 0 <= category.id <= 65_534:
+                raise SettingsError(f"label set: class {category.name!r} has id {category.id}; expected 0..65534")
 
     def __iter__(self) -> Any:
         return iter(self.categories)
@@ -358,12 +359,16 @@ def pack(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.int32]:
     Raises:
         OutputError: a class has more than 1,000 objects, a thing class has id 0, or a stuff id is 1,000 or more (or
             that of things with instance 0).
+        ValueError: the map holds a class index that the label set lacks.
 
     >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
     >>> pack(PanopticMap([[0, 1, 1, 1]], [[0, 7, 8, 9]], crowd=[(1, 8)]), leaves).tolist()
     [[0, 1000, 1, 1001]]
     """
     runs = panoptic.runs()
+    unknown = runs.category[(runs.category >= len(label_set)) & (runs.category != IGNORE)]
+    if unknown.size:
+        raise ValueError(f"class index {unknown[0]} is not in the label set of {len(label_set)} classes")
     instance = runs.instance.copy()
     for index, number in panoptic.crowd:
         instance[(runs.category == index) & (instance == number)] = 0

@@ -237,7 +237,7 @@ def _assign_to(
         nobodys |= (truth.semantic == index) & np.isin(truth.instance, _crowds(truth, index))
     clusters: dict[int, NDArray[np.int32]] = {}
     parts: list[tuple[tuple[int, ...], Floats]] = [((index,), points) for index, points in centres.items()]
-    if grouping.vote:
+    if grouping.vote and centres:
         parts = [(tuple(centres), np.concatenate(list(centres.values())))]
         semantic = semantic.copy()
     for classes, centres_ke in parts:

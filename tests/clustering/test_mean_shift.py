@@ -219,6 +219,7 @@ def test_points_without_dimensions() -> None:
         ({"bandwidth": 0.0}, "bandwidth"),
         ({"bandwidth": -1.0}, "bandwidth"),
         ({"bandwidth": float("nan")}, "bandwidth"),
+        ({"bandwidth": float("inf")}, "bandwidth"),
         ({"seed_bandwidth": 0.0}, "seed_bandwidth"),
         ({"seed_bandwidth": 1.6}, "seed_bandwidth"),
         ({"seed_bandwidth": float("nan")}, "seed_bandwidth"),

@@ -169,7 +169,7 @@ def test_two_channels(tmp_path):
         ("categories", [], "needs 1 to 255 classes, found 0"),
         ("categories", [{"id": 1, "name": "a"}], r"categories\[0\] has no isthing"),
         ("categories", [{"id": 1, "name": "a", "isthing": 1, "color": [1, 2, 300]}], "color"),
-        ("categories", [{"id": 70_000, "name": "a", "isthing": 1}], "expected 0..65535"),
+        ("categories", [{"id": 70_000, "name": "a", "isthing": 1}], "expected 0..65534"),
         ("images", [{"id": 1.5, "file_name": "a.jpg"}], r"images\[0\].id is 1.5"),
         ("images", [{"id": 17, "file_name": 3}], r"images\[0\].file_name is 3"),
         ("images", [{"id": 17, "file_name": "a.jpg", "height": "2"}], "height is '2'"),

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import SettingsError
@@ -175,6 +176,7 @@ def test_every_thing_class_has_its_own_objects() -> None:
     [
         ({"bandwidth": 0.0}, "grouping.bandwidth"),
         ({"bandwidth": float("nan")}, "grouping.bandwidth"),
+        ({"bandwidth": float("inf")}, "grouping.bandwidth"),
         ({"seed_bandwidth": 2.0}, "grouping.seed_bandwidth"),
         ({"seed_bandwidth": 0.0}, "grouping.seed_bandwidth"),
     ],
@@ -243,6 +245,23 @@ def test_seed_map_needs_seeds_and_finds_objects_by_them():
     assert np.unique(found.instance).tolist() == [0, 1, 2]
     assert len(np.unique(found.instance[10:50, 10:30])) == len(np.unique(found.instance[10:50, 34:50])) == 1
     assert Grouping().group(scores, embeddings, (1,), preparation, (64, 64)).instance.max() == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_outputs_of_an_overconfident_network_are_heard_as_the_loss_hears_them():
+    """The loss neither tells such sharpness apart nor pulls it back, and a score's sigmoid has long been 0 or 1."""
+    scores, embeddings = one_block(), np.zeros((2, 64, 64), np.float32)
+    embeddings[:] = 0.02 * np.random.default_rng(0).standard_normal(embeddings.shape)
+    embeddings[0, :, 32:] += 0.4
+    found = []
+    for log_sharpness in (MAX_LOG_SHARPNESS, 8, 1000):
+        seeds = np.full((2, 64, 64), log_sharpness, np.float32)
+        seeds[1] = np.where(embeddings[0] > 0.2, -200, 200)
+        seeds[1, 32, 40] = 200
+        grouping = Grouping(method="seed_map", own_share=0.1)
+        found.append(grouping.group(scores, embeddings, (1,), Preparation((64, 64)), (64, 64), seeds))
+    assert found[0].num_instances > 1
+    assert found[0] == found[1] == found[2]
 
 
 def test_recount_splits_what_the_density_says_is_two():

@@ -73,6 +73,21 @@ def test_two_crowds_of_a_class():
         encode_packed(panoptic, FIELD)
 
 
+def test_stuff_is_one_segment_and_no_crowd():
+    halves = PanopticMap([[0, 0, 1]], [[0, 1, 3]], (), [0])
+    with pytest.raises(OutputError, match=r"'soil' has 2 segments in one image.*COCO panoptic"):
+        encode_packed(halves, FIELD)
+    one = PanopticMap([[0, 0, 1]], [[1, 1, 3]], (), [0])
+    assert same_segments(one, unpack(encode_packed(one, FIELD), FIELD, (PACKED_VOID,)), FIELD)
+    with pytest.raises(OutputError, match=r"'soil' is stuff, and a crowd.*COCO panoptic"):
+        encode_packed(PanopticMap([[0, 0, 1]], [[0, 0, 3]], [(0, 0)]), FIELD)
+
+
+def test_a_class_that_is_not_in_the_label_set():
+    with pytest.raises(ValueError, match="class index 7 is not in the label set of 3 classes"):
+        encode_packed(PanopticMap([[0, 7]], [[0, 1]]), FIELD)
+
+
 def test_a_thousand_objects_fit_and_one_more_does_not(tmp_path):
     row = np.arange(1, 1001)[None]
     write_packed(tmp_path / "a.png", PanopticMap(np.ones_like(row), row), FIELD)

@@ -12,6 +12,7 @@ moving, F = E + 2 columns of lifted points, B points in a block.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -123,8 +124,8 @@ def _search(
         K modes, and for each of N points its nearest mode and the squared distance to it.
     """
     kernel = bandwidth if seed_bandwidth is None else seed_bandwidth
-    if not bandwidth > 0 or not 0 < kernel <= bandwidth:
-        raise ValueError(f"expected 0 < seed_bandwidth <= bandwidth, found {seed_bandwidth} and {bandwidth}")
+    if not 0 < kernel <= bandwidth < math.inf:
+        raise ValueError(f"expected 0 < seed_bandwidth <= bandwidth < infinity, found {seed_bandwidth} and {bandwidth}")
     if max_samples < 1 or (min_cluster_size is not None and min_cluster_size < 1):
         raise ValueError(f"expected max_samples and min_cluster_size >= 1, found {max_samples} and {min_cluster_size}")
     num_points, num_dims = points_ne.shape

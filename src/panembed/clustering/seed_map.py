@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+MAX_LOG_SHARPNESS = 6.0
+"""Bandwidths below 0.035 embedding units say nothing more: the loss neither tells them apart nor pulls them back."""
+
 _BLOCK_BYTES = 1 << 20
 
 _TURNS = 1024
@@ -72,7 +75,7 @@ def find_candidates(
 
     Args:
         points: NxE float32 embeddings.
-        log_sharpness: N, log of w at each point.
+        log_sharpness: N, log of w at each point; above `MAX_LOG_SHARPNESS` as that.
         scores: N, how good a centre each point is, 0 to 1.
         least_score: points below this are no centres.
         min_cluster_size: an object with fewer points of its own is none.
@@ -86,7 +89,8 @@ def find_candidates(
     array([0.05, 5.05], dtype=float32)
     """
     among = _Strips(points)
-    log_sharpness, free_n, open_n = log_sharpness[among.order], np.ones(len(points), bool), np.ones(len(points), bool)
+    log_sharpness = np.clip(log_sharpness[among.order], -80, MAX_LOG_SHARPNESS)
+    free_n, open_n = np.ones(len(points), bool), np.ones(len(points), bool)
     centres, sharpness, taken = [], [], []
     most_in_a_row, most = (max(_REJECTED, n // max(1, len(points))) for n in (_POINTS_IN_A_ROW, _POINTS_IN_ALL))
     in_a_row = rejected = 0
@@ -95,7 +99,7 @@ def find_candidates(
     for best in _while_true(open_n, best_first):
         if in_a_row >= most_in_a_row or rejected >= most:
             break
-        reach = np.log(2.0) * np.exp(min(-float(log_sharpness[best]), 80.0))
+        reach = np.log(2.0) * np.exp(-float(log_sharpness[best]))
         strip = among.within(best, reach)
         inside_n = squared_distances(among.columns[:, strip], among.columns[:, best]) < np.float32(reach)
         inside_n[best - strip.start] = True
@@ -106,7 +110,7 @@ def find_candidates(
         in_a_row = max(0, in_a_row - 2) if is_taken else in_a_row + 1
         if is_taken or (spare_size is not None and size >= max(1, spare_size)):
             centres.append(among.columns[:, strip][:, own_n].mean(1, dtype=np.float64))
-            sharpness.append(np.exp(np.clip(log_sharpness[strip][own_n].mean(dtype=np.float64), -80, 80)))
+            sharpness.append(np.exp(log_sharpness[strip][own_n].mean(dtype=np.float64)))
             taken.append(is_taken)
         free_n[strip][own_n] = False
         open_n[strip][inside_n] = False

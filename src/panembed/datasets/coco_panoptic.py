@@ -361,7 +361,7 @@ def _label_set(path: Path, rows: list[dict[str, Any]]) -> LabelSet:
             if key not in row:
                 raise InputError(f"{path}: {where} has no {key}; expected id, name, isthing and perhaps color")
         if not _is_int(row["id"]):
-            raise InputError(f"{path}: {where}.id is {_kind(row['id'])}; expected a whole number 0..65535")
+            raise InputError(f"{path}: {where}.id is {_kind(row['id'])}; expected a whole number 0..65534")
         if not isinstance(row["name"], str) or not row["name"]:
             raise InputError(f"{path}: {where}.name is {_kind(row['name'])}; expected a text")
         if row["isthing"] not in (0, 1):

@@ -358,8 +358,8 @@ def _label_set(where: str, rows: Any) -> LabelSet:
         for key in ("id", "name", "isthing"):
             if key not in row:
                 raise InputError(f"{where}: {row_name} has no {key}; expected id, name, isthing and perhaps color")
-        if not _is_int(row["id"]) or not 0 <= row["id"] <= 65535:
-            raise InputError(f"{where}: {row_name}.id is {row['id']!r}; expected a whole number 0..65535")
+        if not _is_int(row["id"]) or not 0 <= row["id"] <= 65534:
+            raise InputError(f"{where}: {row_name}.id is {row['id']!r}; expected a whole number 0..65534")
         if not isinstance(row["name"], str) or not row["name"].strip():
             raise InputError(f"{where}: {row_name}.name is {row['name']!r}; expected a text; put it in quotes")
         if row["isthing"] not in (False, True):

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from panembed.clustering.components import clear_border, connected_components, largest_parts
 from panembed.clustering.hdbscan import find_centres
@@ -91,8 +92,8 @@ class Grouping:
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise SettingsError(f"grouping.method is {self.method!r}; expected {' or '.join(get_args(Method))}")
-        if not self.bandwidth > 0:
-            raise SettingsError(f"grouping.bandwidth: expected more than 0, found {self.bandwidth}")
+        if not 0 < self.bandwidth < math.inf:
+            raise SettingsError(f"grouping.bandwidth: expected a number above 0, found {self.bandwidth}")
         if self.seed_bandwidth is not None and not 0 < self.seed_bandwidth <= self.bandwidth:
             raise SettingsError(
                 f"grouping.seed_bandwidth: expected more than 0 and at most bandwidth {self.bandwidth}, "
@@ -186,7 +187,7 @@ class Grouping:
             )
         among = self._confident(inside, sure)
         points, seed_points = np.ascontiguousarray(embeddings[:, among].T), seeds[:, among]
-        scores = 1 / (1 + np.exp(-seed_points[1]))
+        scores = expit(seed_points[1])
         found = find_candidates(
             points,
             seed_points[0],

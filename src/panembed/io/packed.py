@@ -38,7 +38,8 @@ def single_crowds(panoptic: PanopticMap, label_set: LabelSet) -> PanopticMap:
         label_set: its classes.
 
     Raises:
-        OutputError: a class has more than one crowd; one number per pixel tells crowds apart by their class only.
+        OutputError: a class has more than one crowd, or a stuff class several segments or a crowd; one number per
+            pixel tells crowds apart by their class only, and stuff not at all.
 
     >>> leaves = LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}])
     >>> settled = single_crowds(PanopticMap([[0, 0, 0]], [[0, 4, 5]], [(0, 4)]), leaves)
@@ -46,6 +47,7 @@ def single_crowds(panoptic: PanopticMap, label_set: LabelSet) -> PanopticMap:
     ([[255, 0, 0]], [[0, 0, 5]], {(0, 0)})
     """
     semantic, instance = panoptic.semantic.copy(), panoptic.instance.copy()
+    _check_stuff(panoptic, label_set)
     crowd: set[tuple[int, int]] = set()
     for thing in label_set.things:
         of_class = panoptic.semantic == thing
@@ -65,6 +67,22 @@ def single_crowds(panoptic: PanopticMap, label_set: LabelSet) -> PanopticMap:
     return PanopticMap(semantic, instance, crowd)
 
 
+def _check_stuff(panoptic: PanopticMap, label_set: LabelSet) -> None:
+    """Raise OutputError where a stuff class is more than one segment, or a crowd."""
+    for stuff in label_set.stuff:
+        numbers = np.unique(panoptic.instance[panoptic.semantic == stuff]).tolist()
+        if stuff in panoptic.split_stuff and len(numbers) > 1:
+            raise OutputError(
+                f"class {label_set[stuff].name!r} has {len(numbers)} segments in one image; expected one, since the "
+                "format tells objects of things apart only; write COCO panoptic instead"
+            )
+        if any((stuff, number) in panoptic.crowd for number in numbers):
+            raise OutputError(
+                f"class {label_set[stuff].name!r} is stuff, and a crowd; expected crowds of things only, as the format "
+                "has no other; write COCO panoptic instead"
+            )
+
+
 def encode_packed(panoptic: PanopticMap, label_set: LabelSet, *, void: int = PACKED_VOID) -> NDArray[np.int32]:
     """Write class and instance as one number (Zachow 2022, Eq. 2.1), with a number for void.
 
@@ -80,8 +98,8 @@ def encode_packed(panoptic: PanopticMap, label_set: LabelSet, *, void: int = PAC
         HxW int32.
 
     Raises:
-        OutputError: more than 1,000 objects or two crowds of a class, a thing class with id 0, a stuff class with an
-            id of 1,000 or more, or a number that reaches `void`.
+        OutputError: more than 1,000 objects or two crowds of a class, stuff in several segments or as a crowd, a thing
+            class with id 0, a stuff class with an id of 1,000 or more, or a number that reaches `void`.
 
     >>> leaves = LabelSet.from_list([{"id": 0, "name": "soil", "isthing": 0}, {"id": 1, "name": "leaf", "isthing": 1}])
     >>> encode_packed(PanopticMap([[0, 1, 255]], [[0, 7, 0]]), leaves).tolist()

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
 from panembed.labels import IGNORE
 
 Overlap = Literal["dice", "lovasz"]
@@ -27,9 +28,6 @@ _SMOOTHNESS = 0.1
 That of Neven et al. (2019) is 10, but of the network's output, which their code multiplies by 10 to be the log: 0.1 of
 its variance. A hundred times as much makes all objects as sharp as one another.
 """
-
-_MAX_LOG_SHARPNESS = 6.0
-"""Bandwidths below 0.035 embedding units say nothing more, and let the exponential overflow."""
 
 
 def soft_mask_loss(
@@ -97,7 +95,7 @@ def soft_mask_loss(
         in_object = torch.zeros_like(target, dtype=torch.bool)
         for inside in _class_masks(instance[index], classes, thing_ids):
             x_ne = embeddings[index].permute(1, 2, 0)[inside].float()
-            log_w_n = None if seeds is None else seeds[index, 0][inside].float().clamp_max(_MAX_LOG_SHARPNESS)
+            log_w_n = None if seeds is None else seeds[index, 0][inside].float().clamp_max(MAX_LOG_SHARPNESS)
             sharpness = log_w_n if log_w_n is not None else math.log(math.log(1 / 0.9) / delta_var**2)
             loss, own_n = _objects(x_ne, instance[index][inside], sharpness, overlap)
             total = total + loss
