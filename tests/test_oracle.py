@@ -9,13 +9,14 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 
 from panembed.datasets.synthetic import SyntheticDataset
-from panembed.errors import InputError
+from panembed.errors import InputError, ModelError
 from panembed.evaluation import Evaluation, evaluate_model
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation, resize_nearest
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.oracle import VARIANTS, evaluate_oracles, oracle_maps, write_oracles
+from panembed.tuning import GroupingTuner
 
 PLANTS = SyntheticDataset(3, seed=5, size=64)
 CLASSES = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
@@ -255,6 +256,32 @@ def test_classes_without_a_thing_among_them(vote: bool) -> None:
     truth = PanopticMap(np.tile([0, 1], (64, 32)), np.zeros((64, 64), int))
     maps = maps_of(*outputs(truth), truth, land, grouping=Grouping(vote=vote))
     assert all(found == truth for found in maps.values())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (ModelError("the network gives NaN"), ModelError, "the network gives NaN"),
+        (
+            RuntimeError("not enough memory: you tried"),
+            InputError,
+            r"could not be segmented \(RuntimeError: not enough",
+        ),
+    ],
+)
+def test_a_failure_names_its_image(error: Exception, kind: type[Exception], told: str) -> None:
+    class Failing(Counting):
+        def __call__(self, images):
+            if self.runs == 1:
+                raise error
+            return super().__call__(images)
+
+    model = PanopticModel(Failing(), PLANTS.label_set, NATIVE, Grouping(min_area=2))
+    with pytest.raises(kind, match=f"^{PLANTS.ids[1]}: {told}"):
+        evaluate_oracles(model, PLANTS, PLANTS.ids)
+    model.backend.runs = 0
+    with pytest.raises(kind, match=f"^{PLANTS.ids[1]}: {told}"):
+        GroupingTuner(model, PLANTS, PLANTS.ids)
 
 
 def test_over_a_data_set(tmp_path) -> None:

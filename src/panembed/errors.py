@@ -5,6 +5,9 @@ The command line prints the sentence and ends with the error's exit code; a prog
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PanembedError(Exception):
     """Something a user can mend: names the file or key, what was found, what was expected, and what to do."""
@@ -32,6 +35,33 @@ class ModelError(PanembedError):
 
 class MissingExtraError(PanembedError):
     """A feature whose optional packages are not installed."""
+
+
+def printable(text: object) -> str:
+    r"""As text that any file can hold: bytes of a file name that are not UTF-8 become escapes.
+
+    >>> printable(b"Bl\xe4tter.png".decode("utf-8", "surrogateescape"))
+    'Bl\\udce4tter.png'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def segmenting(name: object) -> Iterator[None]:
+    """Have what goes wrong in the block tell of which image it was.
+
+    >>> with segmenting("a.png"):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    panembed.errors.InputError: a.png: could not be segmented (MemoryError); if memory ran out, make the image smaller
+    """
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
+        raise not_segmented(name, error) from error
 
 
 def not_segmented(name: object, error: Exception) -> InputError:

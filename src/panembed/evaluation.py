@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.datasets.sample import Dataset
-from panembed.errors import InputError, ModelError, not_segmented
+from panembed.errors import InputError, segmenting
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
 from panembed.label_runs import Ints
@@ -205,13 +205,8 @@ def evaluate_model(
 
     def read(id: str) -> Pair:
         sample = dataset.load(id)
-        try:
+        with segmenting(id):
             return id, model.segment(sample.image), sample.truth
-        except ModelError as error:
-            raise ModelError(f"{id}: {error}") from error
-        except (RuntimeError, MemoryError) as error:
-            # RuntimeError is how PyTorch tells that memory ran out, MemoryError how NumPy does.
-            raise not_segmented(id, error) from error
 
     return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
 

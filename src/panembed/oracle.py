@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from panembed.clustering.mean_shift import assign
 from panembed.datasets.sample import Dataset
+from panembed.errors import segmenting
 from panembed.evaluation import Evaluation, evaluate_model
 from panembed.fusion import class_mask, fuse, majority
 from panembed.inference.grouping import Grouping
@@ -127,7 +128,8 @@ def evaluate_oracles(
         `rq_things`, `pq`, and for one thing class `sbd` and `abs_dic`; None where nothing could be scored.
 
     Raises:
-        InputError: the classes differ, or an image can't be read.
+        InputError: the classes differ, or an image can't be read, or is too large for memory.
+        ModelError: the network's outputs are no numbers.
     """
     evaluation = evaluate_model(model, dataset, (), ap_min_area=ap_min_area, num_kept=num_kept)
     label_set = dataset.label_set
@@ -135,8 +137,10 @@ def evaluate_oracles(
     leaf = {name: LeafScores() for name in VARIANTS} if len(label_set.things) == 1 else {}
     for id in ids:
         sample = dataset.load(id)
-        scores, embeddings, *seeds = (out[0] for out in model.backend(model.preparation.prepare(sample.image)[None]))
-        maps = oracle_maps(scores, embeddings, sample.truth, label_set, model.grouping, model.preparation, *seeds)
+        with segmenting(id):
+            outputs = (output[0] for output in model.backend(model.preparation.prepare(sample.image)[None]))
+            scores, embeddings, *seeds = outputs
+            maps = oracle_maps(scores, embeddings, sample.truth, label_set, model.grouping, model.preparation, *seeds)
         for name, panoptic in maps.items():
             overlaps = count_overlaps(panoptic, sample.truth, label_set)
             quality[name].add(overlaps)

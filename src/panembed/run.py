@@ -81,6 +81,11 @@ def train(
     else:
         for stale in ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json"):
             (run / stale).unlink(missing_ok=True)
+        for former in ("test", "tune"):
+            if (run / former).is_dir():
+                logging.getLogger("panembed").warning(
+                    "%s is of the run that was here before; evaluate and tune the new model anew", run / former
+                )
         write_text(run / "config.yaml", settings.to_yaml())
         write_json(run / "environment.json", build.environment())
         write_json(run / CLASSES_FILE, dataset.label_set.to_list())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from panembed.datasets.sample import Dataset
-from panembed.errors import InputError, SettingsError
+from panembed.errors import InputError, SettingsError, segmenting
 from panembed.evaluation import evaluate_model
 from panembed.inference.grouping import HEEDED, Grouping, Method, gives_density
 from panembed.inference.predictor import PanopticModel
@@ -242,7 +242,7 @@ class GroupingTuner:
             sample = dataset.load(id)
             self._truths.append(sample.truth)
             if used <= max_bytes:
-                outputs = self._run(sample.image)
+                outputs = self._run(id, sample.image)
                 self.has_density = gives_density(outputs[2:])
                 used += sum(array.nbytes for array in outputs)
                 if used <= max_bytes:
@@ -307,18 +307,20 @@ class GroupingTuner:
         grouping = replace(self.model.grouping, **values)  # type: ignore[arg-type]
         return list(self._pool.map(lambda place: self._score_image(place, grouping), range(len(self.ids))))
 
-    def _run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        return tuple(output[0] for output in self.model.backend(self.model.preparation.prepare(image)[None]))
+    def _run(self, id: str, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        with segmenting(id):
+            return tuple(output[0] for output in self.model.backend(self.model.preparation.prepare(image)[None]))
 
     def _score_image(self, place: int, grouping: Grouping) -> tuple[MatchCounts, dict[str, float]]:
-        truth = self._truths[place]
+        id, truth = self.ids[place], self._truths[place]
         if place < self.num_kept:
             scores, embeddings, *seeds = self._outputs[place]
         else:
-            scores, embeddings, *seeds = self._run(self.dataset.read_image(self.ids[place]))
-        panoptic = grouping.group(
-            scores, embeddings, self.label_set.things, self.model.preparation, truth.shape, *seeds
-        )
+            scores, embeddings, *seeds = self._run(id, self.dataset.read_image(id))
+        with segmenting(id):
+            panoptic = grouping.group(
+                scores, embeddings, self.label_set.things, self.model.preparation, truth.shape, *seeds
+            )
         pairs = count_overlaps(panoptic, truth, self.label_set)
         counts = match_overlaps(pairs, self.label_set)
         leaf: dict[str, float] = {}

@@ -179,3 +179,28 @@ def test_another_size(cli, tmp_path, tiny_data, dataset):
     outcome = cli("evaluate", "--predictions", folder, "--data", tiny_data, "-o", tmp_path / "out")
     assert outcome.code == 1
     assert f"is 16x32 pixels, but the truth of {dataset.ids[3]} is 64x64" in outcome.sentence().replace("\n", " ")
+
+
+def test_a_damaged_photograph_costs_a_picture_only(cli, tmp_path, tiny_data, dataset):
+    shutil.copytree(tiny_data, tmp_path / "data")
+    for path in (tmp_path / "data/images").iterdir():
+        path.write_text("no picture")
+    write(tmp_path / "in", dataset, "packed", worse)
+    arguments = ("evaluate", "--predictions", tmp_path / "in", "-o", tmp_path / "out", "--data")
+    outcome = cli(*arguments, tmp_path / "data")
+    assert outcome.code == 0, outcome.err
+    assert "things" in outcome.out
+    assert (tmp_path / "out/worst.png").is_file()
+    again = cli(*arguments, tiny_data, "--overwrite", "--pictures", 0)
+    assert again.code == 0, again.err
+    assert not (tmp_path / "out/worst.png").exists(), "of the evaluation before"
+    assert again.out == outcome.out
+
+
+def test_labels_of_a_layout_that_knows_its_own(cli, tmp_path, dataset):
+    write(tmp_path / "truth", dataset, "coco")
+    write(tmp_path / "in", dataset, "packed")
+    arguments = ("--predictions", tmp_path / "in", "--data", tmp_path / "truth", "-o", tmp_path / "out")
+    outcome = cli("evaluate", *arguments, "--labels", tmp_path / "labels.yaml")
+    assert outcome.code == 2
+    assert "--labels has no effect on data format coco-panoptic" in outcome.sentence()

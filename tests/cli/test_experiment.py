@@ -116,3 +116,21 @@ def test_stopped(cli, write, tiny_data, tmp_path, kind):
     assert "panembed: interrupted; all is saved, the same command goes on" in err
     assert states_of(output)[("plain", 0)] == "begun"
     assert cli(*arguments, "--dry-run").out.splitlines()[0] == "begun   plain, seed 0"
+
+
+@pytest.mark.slow
+def test_the_plan_in_the_output_can_be_run_again(cli, write, tiny_data, tmp_path):
+    """Wherever it is put, with the settings file that it starts from."""
+    smoke = yaml.safe_load(SMOKE.read_text())
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"training": {"epochs": 1}, "input": {"size": [32, 32]}}))
+    path = write(config="mine.yaml", variants=[{"name": "plain"}], seeds=[0], set=smoke["set"])
+    text = yaml.safe_load(path.read_text())
+    text.pop("preset", None)
+    path.write_text(yaml.safe_dump(text))
+    outcome = cli("experiment", path, "--data", tiny_data, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    (tmp_path / "mine.yaml").unlink()
+    again = cli("experiment", moved / "experiment.yaml", "--data", tiny_data, "--output", moved, "--dry-run")
+    assert again.out.splitlines() == ["done    plain, seed 0"]
+    assert cli("experiment", moved / "experiment.yaml", "--data", tiny_data, "--output", moved).code == 0

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -192,13 +194,16 @@ def test_from_python(run, tiny_data, predicted, tiny_model):
     assert isinstance(panembed.load(run).predict(np.zeros((40, 50, 3), np.uint8)).panoptic.shape, tuple)
 
 
-def test_interrupted_while_predicting(cli, tiny_model, tiny_data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("terminated", [False, True])
+def test_interrupted_while_predicting(cli, tiny_model, tiny_data, tmp_path, monkeypatch, terminated):
     from panembed.inference.predictor import PanopticModel
 
     whole = PanopticModel.predict_files
 
     def two(self, paths):
         for number, found in enumerate(whole(self, paths)):
+            if number == 2 and terminated:
+                signal.raise_signal(signal.SIGTERM)
             if number == 2:
                 raise KeyboardInterrupt
             yield found
@@ -209,6 +214,17 @@ def test_interrupted_while_predicting(cli, tiny_model, tiny_data, tmp_path, monk
     done = len(rows_of(tmp_path / "p/summary.csv"))
     assert done == len(list((tmp_path / "p").glob("*_instances.png"))) <= 2
     assert f"interrupted; {done} of 10 images are done" in outcome.err
+
+
+def test_results_never_go_among_the_images(cli, tiny_model, tiny_data, tmp_path, files_of):
+    shutil.copytree(tiny_data / "images", tmp_path / "photos")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    before = files_of(tmp_path / "photos")
+    for place in ("photos", "link"):
+        outcome = cli("predict", "-m", tiny_model, tmp_path / "photos", "-o", tmp_path / place, "--overwrite")
+        assert outcome.code == 1
+        assert f"{place}: holds the images that are to be read; choose another folder" in outcome.sentence()
+    assert files_of(tmp_path / "photos") == before
 
 
 def test_other_settings_this_time(cli, tiny_model, tiny_data, tmp_path, files_of):

@@ -10,6 +10,8 @@ from PIL import Image
 
 from panembed.datasets.cityscapes import CITYSCAPES, CityscapesDataset, is_cityscapes, official_split
 from panembed.datasets.layout import open_dataset
+from panembed.datasets.part import choose_ids, has_test
+from panembed.datasets.splits import Split
 from panembed.errors import InputError, OutputError
 from panembed.io.cityscapes import IGNORED_IDS, decode_instance_ids, encode_instance_ids
 from panembed.labels import IGNORE, LabelSet, PanopticMap
@@ -201,3 +203,23 @@ def test_real_targets_agree_with_label_ids(real):
     assert num_crowds > 0
     assert (result.all.pq, result.things.pq, result.stuff.pq) == (1.0, 1.0, 1.0)
     assert result.all.fp == result.all.fn == 0
+
+
+def test_the_official_split_chooses_what_is_scored(root):
+    """Where there is no split.json; one of the user's own counts more."""
+    dataset = CityscapesDataset(root)
+    assert not has_test(dataset)
+    with pytest.raises(InputError, match="holds 1 annotated images; the official split needs 3 or more"):
+        choose_ids(dataset, "train")
+    with pytest.raises(InputError, match="its official split has no image for test; take another --split"):
+        choose_ids(dataset, "test")
+    add(root, "val/ulm/ulm_000000_000019")
+    assert choose_ids(CityscapesDataset(root), "test") == ("val/ulm/ulm_000000_000019",)
+    for number in range(1, 6):
+        add(root, f"train/aachen/aachen_{number:06}_000019")
+    dataset = CityscapesDataset(root)
+    assert has_test(dataset)
+    assert choose_ids(dataset, "test") == ("val/ulm/ulm_000000_000019",)
+    assert choose_ids(dataset, "train") == dataset.official_split().train
+    Split(tuple(dataset.ids[1:]), (), tuple(dataset.ids[:1])).write(root / "split.json")
+    assert choose_ids(dataset, "test") == tuple(dataset.ids[:1])

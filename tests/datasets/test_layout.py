@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -117,3 +119,16 @@ def test_two_channel_files(tmp_path, plants):
     found = open_dataset(tmp_path / "coco" / "panoptic.json", "coco-panoptic-2channel").read_truth("plant0000")
     assert np.array_equal(found.semantic, truth.semantic)
     assert found.num_instances == truth.num_instances
+
+
+def test_a_name_that_no_table_can_hold(plants, tmp_path):
+    shutil.copytree(plants, tmp_path / "data")
+    first = sorted((tmp_path / "data/images").iterdir())[0].name
+    latin = os.fsdecode(b"Bl\xe4tter.png")
+    try:
+        for folder in ("images", "labels"):
+            (tmp_path / "data" / folder / first).rename(tmp_path / "data" / folder / latin)
+    except OSError:
+        pytest.skip("this disk has UTF-8 names only")
+    with pytest.raises(InputError, match=r"the name of Bl.udce4tter is not UTF-8.*rename it"):
+        open_dataset(tmp_path / "data")

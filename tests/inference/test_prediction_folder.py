@@ -197,3 +197,17 @@ def test_memory_holds_few_results_at_a_time(tmp_path: Path) -> None:
             gc.collect()
             most = max(most, sum(reference() is not None for reference in alive))
     assert most <= 8
+
+
+def test_a_name_that_no_table_can_hold(tmp_path: Path) -> None:
+    """A byte of Latin-1, as old disks have; the others' results are none the worse."""
+    path = Path(b"x/Bl\xe4tter.png".decode("utf-8", "surrogateescape"))
+    with PredictionFolder(tmp_path, FIELD) as folder:
+        error = folder.add(path, result(path.stem, 0))
+        folder.add(Path("x/b.png"), result("b", 1))
+        folder.add(path.with_suffix(".tif"), InputError(f"{path}: is empty"))
+    assert "its name is not UTF-8, which tables and JSON need; rename it" in str(error)
+    assert [row["file"] for row in rows_of(tmp_path / "summary.csv")] == ["b.png"]
+    failed = rows_of(tmp_path / "failed.csv")
+    assert [row["file"] for row in failed] == [r"x/Bl\udce4tter.png", r"x/Bl\udce4tter.tif"]
+    assert len(json.loads((tmp_path / "panoptic.json").read_text())["images"]) == 1

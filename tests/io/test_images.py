@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,6 +322,15 @@ def test_find_images(tmp_path):
     assert [p.name for p in find_images([tmp_path])] == ["a.jpeg", "b.PNG", "c.tiff"]
     given = [tmp_path / "notes.txt", tmp_path, str(tmp_path / "a.jpeg")]
     assert [p.name for p in find_images(given)] == ["a.jpeg", "b.PNG", "c.tiff", "notes.txt"]
+
+
+def test_find_images_once_each(tmp_path, monkeypatch):
+    """A path is one file however it is written; a link is a file of its own, with a name of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").touch()
+    Path("link.png").symlink_to("a.png")
+    found = find_images(["a.png", tmp_path / "a.png", "./a.png", tmp_path])
+    assert sorted(found) == sorted([Path("a.png"), tmp_path / "link.png"])
 
 
 def test_find_images_says_what_is_wrong(tmp_path):

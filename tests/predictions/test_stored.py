@@ -400,3 +400,17 @@ def test_sample_of_panopticapi():
     stored = open_predictions(root / "panoptic_examples.json", dataset.label_set)
     metrics = evaluate_predictions(match_predictions(stored, dataset, dataset.ids), dataset, dataset.ids).metrics()
     assert (metrics["all"]["pq"], metrics["ap"], metrics["miou"]) == (1.0, 1.0, 1.0)
+
+
+def test_marks_of_crowds_count_for_nothing(coco):
+    dataset, path = coco
+    before = score(path, dataset)[1]
+
+    def change(content):
+        for entry in content["annotations"]:
+            for segment in entry["segments_info"]:
+                segment["iscrowd"] = 1
+
+    assert before["objects_predicted"] > 0
+    rewrite(path, change)
+    assert score(path, dataset)[1] == before

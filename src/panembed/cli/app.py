@@ -1,7 +1,7 @@
 """The `panembed` command: its verbs, and what happens when one fails.
 
 Data goes to stdout, messages and progress to stderr. Exit codes: 0 done, 1 failure, 2 usage or settings, 3 some inputs
-failed (named in failed.csv), 130 interrupted after saving.
+failed (named in failed.csv), 130 interrupted after saving, by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import typer
 
 from panembed.cli import data, demo, evaluate, experiment, info, predict, train, tune
 from panembed.errors import PanembedError
+from panembed.termination import terminated_as_interrupted
 
 app = typer.Typer(
     name="panembed",
@@ -36,7 +37,8 @@ app.command("info")(info.info)
 def main() -> None:
     """Run the command line; a user's mistake is one sentence, not a traceback."""
     try:
-        app(standalone_mode=True)
+        with terminated_as_interrupted():
+            app(standalone_mode=True)
     except PanembedError as error:
         print(f"panembed: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -87,7 +87,7 @@ def split(
     """
     from panembed import trained_model
     from panembed.cli.console import messages
-    from panembed.datasets.splits import SPLIT_FILE, make_split
+    from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, make_split
     from panembed.errors import OutputError, SettingsError
 
     if model is not None and (official or seed or fractions != (0.6, 0.2, 0.2)):
@@ -95,7 +95,7 @@ def split(
     if official and fractions != (0.6, 0.2, 0.2):
         raise SettingsError("--fractions has no effect with --official; give one of the two")
     dataset = open_data(folder, format, labels)
-    if official and not hasattr(dataset, "official_split"):
+    if official and not isinstance(dataset, HasOfficialSplit):
         raise SettingsError("--official has no effect on this layout, which has no split of its own; leave it out")
     path = output or dataset.root / SPLIT_FILE
     if path.exists() and not overwrite:
@@ -107,6 +107,8 @@ def split(
         drawn = dataset.official_split(seed)
     else:
         drawn = make_split(dataset.ids, seed=seed, fractions=fractions)
+        if isinstance(dataset, HasOfficialSplit):
+            messages().print("note: results on this kind of data are published for its own split; --official keeps it")
     drawn.write(path)
     messages().print(
         f"{len(drawn.train)} training, {len(drawn.val)} validation, {len(drawn.test)} test images; written to {path}"

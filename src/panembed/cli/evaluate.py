@@ -19,6 +19,9 @@ from panembed.cli.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from panembed.datasets.sample import Dataset
     from panembed.predictions.matching import MatchedPredictions
 
@@ -47,6 +50,10 @@ PredictionFormat = Annotated[
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="count an image without a prediction as empty instead of failing")
 ]
+
+
+_NOT_ALWAYS = ("oracle.json", "oracle.md", "worst.png", "worst_errors.png", "errors.png")
+"""Files that not every evaluation writes; those of an earlier one would pass for this one's."""
 
 
 def evaluate(
@@ -95,8 +102,7 @@ def evaluate(
     from panembed import trained_model
     from panembed.cli.console import bar, messages, quality_table
     from panembed.cli.tables import error_table, oracle_table
-    from panembed.datasets.part import choose_ids
-    from panembed.datasets.splits import SPLIT_FILE
+    from panembed.datasets.part import choose_ids, has_test
     from panembed.evaluation import evaluate_model, evaluate_predictions
     from panembed.io.atomic import write_json
     from panembed.io.output_folder import claim_folder
@@ -121,7 +127,7 @@ def evaluate(
             split = split or "test"
             loaded = trained_model.load(model, device=device, overrides=overrides)
             ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
-            folder = claim_folder(output, overwrite=overwrite)
+            folder = claim_folder(output, overwrite=overwrite, stale=_NOT_ALWAYS)
             progress.update(task, total=len(ids))
             if oracle:
                 evaluation, oracles = evaluate_oracles(
@@ -131,11 +137,11 @@ def evaluate(
                 evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
         else:
             assert predictions is not None
-            split = split or ("test" if (dataset.root / SPLIT_FILE).exists() else "all")
+            split = split or ("test" if has_test(dataset) else "all")
             ids = choose_ids(dataset, split)
             stored = open_predictions(predictions, dataset.label_set, prediction_format)
             matched = match_predictions(stored, dataset, ids, allow_missing=allow_missing)
-            folder = claim_folder(output, overwrite=overwrite)
+            folder = claim_folder(output, overwrite=overwrite, stale=_NOT_ALWAYS)
             progress.update(task, total=len(ids))
             evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
     evaluation.write(folder)
@@ -149,7 +155,6 @@ def evaluate(
         write_json(folder / "metrics.json", metrics)
     scored = (model or predictions or folder).resolve()
     write_tables(folder, ", ".join([scored.name if scored.is_dir() else scored.stem, *overrides]), metrics)
-    _draw_worst(dataset, evaluation.rows, evaluation.worst(), folder)
     said = Console(highlight=False)
     said.print(quality_table(evaluation.quality_result(), metrics))
     if "census" in metrics and metrics["census"]["by_size"]:
@@ -159,6 +164,7 @@ def evaluate(
         said.print(oracle_table(oracles))
     if predictions is not None:
         _say_what_was_scored(matched, prediction_format == "auto")
+    _draw_worst(dataset, evaluation.rows, evaluation.worst(), folder)
     messages().print(f"{split} split; written to {folder}")
 
 
@@ -208,7 +214,7 @@ def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[
     worst = [
         Comparison(
             id,
-            dataset.read_image(id) if dataset.image_path(id).is_file() else None,
+            _photograph(dataset, id),
             dataset.read_truth(id),
             prediction,
             _caption(by_id[id]),
@@ -219,6 +225,16 @@ def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[
         comparison(worst, dataset.label_set, folder / "worst.png")
         if dataset.label_set.things:
             error_maps(worst, dataset.label_set, folder / "worst_errors.png")
+
+
+def _photograph(dataset: Dataset, id: str) -> NDArray[np.uint8] | None:
+    """The image, or None where it is missing or can't be read: scores and errors are told all the same."""
+    from panembed.errors import InputError
+
+    try:
+        return dataset.read_image(id) if dataset.image_path(id).is_file() else None
+    except InputError:
+        return None
 
 
 def _caption(row: dict[str, Any]) -> str:

@@ -50,9 +50,14 @@ def open_data(  # type: ignore[no-untyped-def]
     """
     from panembed.datasets.folder import label_coding
     from panembed.datasets.layout import layout_name, open_dataset
+    from panembed.errors import SettingsError
 
     options: dict[str, Any] = {}
     if labels is not None:
+        if (layout := layout_name(data, format)) != "folder":
+            raise SettingsError(
+                f"--labels has no effect on data format {layout}, which knows its classes; leave it out"
+            )
         options["labels_file"] = labels
     elif otherwise is not None and layout_name(data, format) == "folder":
         options["otherwise"] = label_coding(otherwise, "settings: labels")

@@ -46,7 +46,7 @@ def predict(
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
     files = find_images(inputs)
     loaded = trained_model.load(model, device=device, overrides=set_ or ())
-    folder = claim_folder(output, overwrite=overwrite)
+    folder = claim_folder(output, overwrite=overwrite, inputs=files)
     started = time.monotonic()
     predictions = PredictionFolder(folder, loaded.label_set, pixel_size)
     try:

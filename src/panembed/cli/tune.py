@@ -116,7 +116,11 @@ def tune(
     if best.values == start:
         said.print("no settings gain more than 0.1 point; the model stays as it is")
     else:
-        said.print(f"{maximize} {100 * gain:+.1f} points, standard error {100 * error:.1f} over {len(ids)} images")
+        if len(ids) > 1:
+            doubt = f"standard error {100 * error:.1f} over {len(ids)} images"
+        else:
+            doubt = "but one image says nothing of others"
+        said.print(f"{maximize} {100 * gain:+.1f} points, {doubt}")
         if split == "train":
             said.print("note: the network has learned from these images, so others may need other settings")
         if dry_run:

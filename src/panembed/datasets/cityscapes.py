@@ -124,6 +124,10 @@ class CityscapesDataset(FileDataset):
         """See the function of this name."""
         return official_split(self, seed)
 
+    def official_test(self) -> tuple[str, ...]:
+        """The images of the official `val` folder, which results are reported on."""
+        return tuple(id for id in self.ids if id.startswith("val/"))
+
 
 def official_split(dataset: CityscapesDataset, seed: int = 0) -> Split:
     """Give the split that results on Cityscapes are reported for (Zachow 2022, section 4.1).
@@ -145,8 +149,7 @@ def official_split(dataset: CityscapesDataset, seed: int = 0) -> Split:
             f"{dataset.root}: {_IMAGES}/train holds {len(train)} annotated images; the official split needs 3 or more"
         )
     drawn = make_split(train, seed=seed, fractions=(0.8, 0.2, 0.0))
-    test = tuple(id for id in dataset.ids if id.startswith("val/"))
-    return Split(drawn.train, drawn.val, test, seed, drawn.fractions)
+    return Split(drawn.train, drawn.val, dataset.official_test(), seed, drawn.fractions)
 
 
 def is_cityscapes(root: Path) -> bool:

@@ -145,9 +145,7 @@ class CocoPanopticDataset(FileDataset):
         path = self.image_path(id)
         if not os.path.exists(path):
             places = ", ".join(str(folder) for folder in self._looked_in)
-            raise InputError(
-                f"{path.name}: the photograph was not found; looked in {places}; add it, or name its folder with images"
-            )
+            raise InputError(f"{path.name}: the photograph was not found; looked in {places}; add it to one of them")
         return read_image(path)
 
     def read_truth(self, id: str) -> PanopticMap:
@@ -230,7 +228,7 @@ def _only_json(root: Path, *, annotated: bool) -> tuple[Path, PanopticJson]:
         how_many = "several" if fitting else "no"
         raise InputError(
             f"{root}: {how_many} JSON files fit ({names}); expected one with images, annotations and categories; call "
-            "it panoptic.json, or name it with json_file"
+            "it panoptic.json, or give the file that is meant instead of the folder"
         )
     return fitting[0]
 
@@ -241,7 +239,7 @@ def _segmentation_folder(root: Path, json_path: Path, named: str | os.PathLike[s
         if folder.is_dir():
             return folder
     places = " or ".join(f"{folder}/" for folder in dict.fromkeys(tried))
-    raise InputError(f"{json_path}: its folder of PNGs was not found; expected {places}; name it with segmentations")
+    raise InputError(f"{json_path}: its folder of PNGs was not found; expected {places}; move it there")
 
 
 def _image_folders(root: Path, json_path: Path, named: str | os.PathLike[str] | None, pngs: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from panembed.datasets.coco_panoptic import CocoPanopticDataset, is_coco_panopti
 from panembed.datasets.cvppp import CvpppDataset, is_cvppp
 from panembed.datasets.folder import LABEL_FOLDERS, LABELS_FILE, FolderDataset, is_folder
 from panembed.datasets.sample import Dataset
-from panembed.errors import InputError, SettingsError
+from panembed.errors import InputError, SettingsError, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,11 @@ def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: 
             hint = f"; did you mean {near[0]!r}?" if near else ""
             takes = ", ".join(layout.options) or "none"
             raise SettingsError(f"option {option!r} has no effect on data format {name}; it takes {takes}{hint}")
-    return layout.open(root, **options)
+    dataset = layout.open(root, **options)
+    for id in dataset.ids:
+        if printable(id) != id:
+            raise InputError(f"{root}: the name of {printable(id)} is not UTF-8, which tables and JSON need; rename it")
+    return dataset
 
 
 def layout_name(root: str | os.PathLike[str], format: str = "auto") -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from panembed.datasets.sample import Dataset
-from panembed.datasets.splits import PARTS, SPLIT_FILE, Split
+from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split
 from panembed.errors import InputError, SettingsError
 
 logger = logging.getLogger("panembed")
@@ -19,8 +19,8 @@ def choose_ids(
 
     The split that a model was trained with comes first where the data hold its images: any other might test on images
     that the model has seen. Where the folder has a split of its own and most of the model's images are missing, that
-    one. A warning is logged where images of the model's part are missing, and where the part has images that the model
-    knows.
+    one; else the one that results on this kind of data are published for. A warning is logged where images of the
+    model's part are missing, and where the part has images that the model knows.
 
     Args:
         dataset: the images.
@@ -53,6 +53,10 @@ def choose_ids(
         ids = split.select(part)
         if not ids:
             raise InputError(f"{path}: no image is for {part}; make the split anew, or take another --split")
+    elif isinstance(dataset, HasOfficialSplit):
+        ids = _official(dataset, part)
+        if not ids:
+            raise InputError(f"{dataset.root}: its official split has no image for {part}; take another --split")
     else:
         of_model = ""
         if model_split is not None:
@@ -65,6 +69,23 @@ def choose_ids(
     if part != "train":
         _warn_of_known(ids, part, model_split, seen)
     return ids
+
+
+def has_test(dataset: Dataset) -> bool:
+    """Whether the folder has a split, or its kind of data published one with images for testing.
+
+    >>> from panembed.datasets.synthetic import SyntheticDataset
+    >>> has_test(SyntheticDataset(2))
+    False
+    """
+    return (dataset.root / SPLIT_FILE).exists() or (
+        isinstance(dataset, HasOfficialSplit) and bool(dataset.official_test())
+    )
+
+
+def _official(dataset: HasOfficialSplit, part: str) -> tuple[str, ...]:
+    """The ids of a part of the published split."""
+    return dataset.official_test() if part == "test" else dataset.official_split().select(part)
 
 
 def _warn_of_known(ids: Sequence[str], part: str, model_split: Split | None, seen: Iterable[str]) -> None:

@@ -139,6 +139,10 @@ class HasOfficialSplit(Protocol):
         """That split; what it leaves open is drawn by the seed."""
         ...
 
+    def official_test(self) -> tuple[str, ...]:
+        """Its images for testing, whether or not there are any for training."""
+        ...
+
 
 def _ids(path: Path, name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(id, str) for id in value):

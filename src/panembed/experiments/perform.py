@@ -6,9 +6,7 @@ Everything is in files, so a second call goes on where the first one ended, howe
 from __future__ import annotations
 
 import fcntl
-import signal
 import statistics
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -32,12 +30,16 @@ from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
 from panembed.models.shipped import resolve_model_folder
 from panembed.run import train
+from panembed.termination import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from panembed.training.trainer import Progress
 
 EXPERIMENT_FILE = "experiment.yaml"
 """The experiment in its output folder."""
+
+_CONFIG_FILE = "config.yaml"
+"""The file of settings that it starts from, if it isn't a preset, in the same place."""
 
 _TIMED_IMAGES = 20
 
@@ -134,12 +136,11 @@ def perform(
     """
     check(experiment, dataset, output)
     claim_folder(output, overwrite=True)
-    text = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-    write_text(output / EXPERIMENT_FILE, text)
+    _write_plan(experiment, output)
     for run in runs:
         run.folder.parent.mkdir(parents=True, exist_ok=True)
     failed = []
-    with _terminated_as_interrupted():
+    with terminated_as_interrupted():
         try:
             _write(experiment, output)
             for number, run in enumerate(runs, 1):
@@ -258,24 +259,16 @@ def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
         yield ours
 
 
+def _write_plan(experiment: Experiment, output: Path) -> None:
+    """Keep what was asked, with the settings file that it names, so that the folder's own plan can be run again."""
+    asked = experiment.model_dump(mode="json", by_alias=True)
+    if experiment.config is not None:
+        write_text(output / _CONFIG_FILE, Path(experiment.config).read_text(encoding="utf-8"))
+        asked["config"] = _CONFIG_FILE
+    write_text(output / EXPERIMENT_FILE, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+
+
 def _write(experiment: Experiment, output: Path) -> None:
     """Write the results; else those of a process that read the folders earlier might replace ours."""
     with _locked(output / ".results.lock", wait=True):
         write_results(experiment, output)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Take SIGTERM like Ctrl-C, also while a model is scored; a training does so by itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(kind: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

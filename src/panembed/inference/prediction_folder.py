@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from panembed.errors import InputError, PanembedError
+from panembed.errors import InputError, PanembedError, printable
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.tables import csv_writer, write_csv
 from panembed.labels import LabelSet
@@ -99,7 +99,8 @@ class PredictionFolder:
         """Take in what became of an input file.
 
         Returns:
-            The error, if there is one: the file's own, or that another input has its name.
+            The error, if there is one: the file's own, that another input has its name, or that the name can't be
+            written.
 
         Raises:
             OutputError: an earlier result couldn't be written.
@@ -108,8 +109,10 @@ class PredictionFolder:
             result = InputError(
                 f"{path}: its results would replace those of {self._names[path.stem]}; rename one, or predict it apart"
             )
+        if printable(path.name) != path.name:
+            result = InputError(f"{path}: its name is not UTF-8, which tables and JSON need; rename it")
         if isinstance(result, PanembedError):
-            self.failed.append({"file": str(path), "reason": str(result)})
+            self.failed.append({"file": printable(path), "reason": printable(result)})
             return result
         self._names[path.stem] = path
         self.num_images += 1

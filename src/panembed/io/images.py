@@ -348,7 +348,7 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     ...     [path.name for path in find_images([folder])]
     ['a.png', 'b.TIF']
     """
-    found: set[Path] = set()
+    found: dict[str, Path] = {}
     given = [Path(item) for item in inputs]
     if not given:
         raise InputError("no images given; expected at least one file or folder")
@@ -359,12 +359,14 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 raise InputError(
                     f"{path}: holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)} directly inside it"
                 )
-            found.update(inside)
         elif path.is_file():
-            found.add(path)
+            inside = [path]
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
-    return sorted(found)
+        for file in inside:
+            # Links are files of their own: they may have names that the user chose.
+            found.setdefault(os.path.abspath(file), file)
+    return sorted(found.values())
 
 
 def images_in(folder: Path) -> list[Path]:

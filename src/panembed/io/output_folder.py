@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from panembed.errors import OutputError
 
 
-def claim_folder(path: str | os.PathLike[str], *, overwrite: bool = False, instead: str = "--overwrite") -> Path:
+def claim_folder(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    instead: str = "--overwrite",
+    inputs: Iterable[Path] = (),
+    stale: Iterable[str] = (),
+) -> Path:
     """Make a folder for results.
 
     Args:
         path: created with its parents where missing.
         overwrite: accept a folder that holds files; those with the same names will be replaced, all others stay.
         instead: what the error says will help.
+        inputs: files that will be read; their folders are refused, as results might replace them, or be read as inputs.
+        stale: names of files to remove, which an earlier call may have written and this one may not.
 
     Raises:
-        OutputError: the folder holds files, its path is a file, or it can't be created.
+        OutputError: the folder holds files or inputs, its path is a file, or it can't be created.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -25,10 +35,14 @@ def claim_folder(path: str | os.PathLike[str], *, overwrite: bool = False, inste
     True
     """
     folder = Path(path)
+    if folder.resolve() in {file.resolve().parent for file in inputs} | {file.parent.resolve() for file in inputs}:
+        raise OutputError(f"{folder}: holds the images that are to be read; choose another folder for the results")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not overwrite and any(folder.iterdir()):
             raise OutputError(f"{folder}: the folder is in use; choose another, or allow it with {instead}")
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise OutputError(f"{folder}: a part of this path is a file; expected a folder or a new name") from None
     except OSError as error:

@@ -84,7 +84,11 @@ class CocoPredictions:
         samples = read_raster(path).samples
         if samples.ndim == 3 and samples.shape[2] == 4:
             samples = samples[..., :3]
-        return panoptic_map(samples, self._annotations[index]["segments_info"], self._label_set, source=str(path))
+        segments = [
+            entry | {"iscrowd": 0} if isinstance(entry, dict) else entry
+            for entry in self._annotations[index]["segments_info"]
+        ]
+        return panoptic_map(samples, segments, self._label_set, source=str(path))
 
 
 def read_json(path: Path) -> Any:
