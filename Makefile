@@ -26,7 +26,7 @@ test: setup lint  ## everything that must pass
 quick: setup  ## the core of the tests, for the inner loop
 	$(BIN)/python -m pytest tests -m 'not slow and not data'
 
-bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MODEL=runs/leaf adds what needs a trained model
+bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MODEL=RUN adds mean shift on the embeddings of a leaf model that groups by it
 	$(BIN)/python -m benchmarks $(if $(MODEL),--model $(MODEL))
 
 reproduce: table-a table-b  ## the tables of docs/experiments.md; stopped at any moment, it goes on where it was

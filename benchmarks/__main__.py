@@ -1,4 +1,4 @@
-"""Run all benchmarks and write docs/benchmarks.md: `make bench`, or `make bench MODEL=runs/leaf` with a trained leaf model."""
+"""Run all benchmarks and write docs/benchmarks.md: `make bench`; with MODEL=RUN mean shift is also tried on that model's embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="run folder of a trained leaf model")
+    parser.add_argument("--model", type=Path, help="run folder of a leaf model that groups by mean shift")
     parser.add_argument("--output", type=Path, default=DOCS)
     arguments = parser.parse_args()
     images = arguments.output / "images"
@@ -27,7 +27,7 @@ def main() -> None:
         ("loss", lambda: loss.run(images)),
         ("clustering", lambda: clustering.run(images, arguments.model)),
         ("quality", lambda: quality.run(images)),
-        ("prediction", lambda: prediction.run(images, arguments.model)),
+        ("prediction", lambda: prediction.run(images)),
         ("training", training.run),
     ):
         print(f"measuring {name}", flush=True)
@@ -38,7 +38,7 @@ def main() -> None:
     bfloat16 = "yes" if computes_bfloat16(torch.device("cpu")) else "no"
     head = f"""# Benchmarks
 
-Written by `make bench MODEL=runs/leaf` on {datetime.date.today()}. Candidates take turns in one process; medians.
+Written by `make bench{f" MODEL={arguments.model}" if arguments.model else ""}` on {datetime.date.today()}. Candidates take turns in one process; medians.
 
 Machine: {found["processors"]} processors, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 in hardware:
 {bfloat16}, {torch.get_num_threads()} threads. Python {found["python"]}, PyTorch {found["packages"]["torch"]}, NumPy {found["packages"]["numpy"]}.
