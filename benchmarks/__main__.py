@@ -22,6 +22,16 @@ def main() -> None:
     arguments = parser.parse_args()
     images = arguments.output / "images"
     images.mkdir(parents=True, exist_ok=True)
+    found = environment()
+    bfloat16 = "yes" if computes_bfloat16(torch.device("cpu")) else "no"
+    head = f"""# Benchmarks
+
+Written by `make bench{f" MODEL={arguments.model}" if arguments.model else ""}` on {datetime.date.today()}. Candidates take turns in one process; medians.
+
+Machine: {found["processors"]} processors, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 in hardware:
+{bfloat16}, {torch.get_num_threads()} threads. Python {found["python"]}, PyTorch {found["packages"]["torch"]}, NumPy {found["packages"]["numpy"]}.
+
+"""
     parts = []
     for name, run in (
         ("loss", lambda: loss.run(images)),
@@ -34,17 +44,7 @@ def main() -> None:
         section = run()
         print(section.markdown(), flush=True)
         parts.append(section.markdown())
-    found = environment()
-    bfloat16 = "yes" if computes_bfloat16(torch.device("cpu")) else "no"
-    head = f"""# Benchmarks
-
-Written by `make bench{f" MODEL={arguments.model}" if arguments.model else ""}` on {datetime.date.today()}. Candidates take turns in one process; medians.
-
-Machine: {found["processors"]} processors, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 in hardware:
-{bfloat16}, {torch.get_num_threads()} threads. Python {found["python"]}, PyTorch {found["packages"]["torch"]}, NumPy {found["packages"]["numpy"]}.
-
-"""
-    (arguments.output / "benchmarks.md").write_text(head + "\n".join(parts), encoding="utf-8")
+        (arguments.output / "benchmarks.md").write_text(head + "\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ _COMMON = [
     "loss.soft_mask=0",
     "loss.density=0",
     "grouping.recount=null",
+    "grouping.method=mean_shift",
+    "augmentation.source_scale=1",
     "loss.instance_weight=1",
     "split.fractions=[0.4,0.3,0.3]",
 ]

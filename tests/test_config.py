@@ -231,15 +231,34 @@ def test_rare_classes_weigh_more() -> None:
     assert build.loss(Settings(), LEAVES, np.array([0.96, 0.04])).class_weights is None
 
 
-@pytest.mark.parametrize(
-    ("channels", "says"), [(None, False), ([64, 32, 24, 16, 16], False), ([64, 32, 24, 16, 12], True)]
-)
-def test_advice_on_attention_without_room(channels: list[int] | None, says: bool) -> None:
-    settings = Settings.from_mapping({"model": {"attention": "scse", "decoder_channels": channels}})
-    assert any("scse" in sentence for sentence in settings.advice()) is says
-
-
 @pytest.mark.parametrize(("channels", "says"), [(None, True), (8, False)])
 def test_advice_on_a_late_detail_branch_that_is_not_there(channels: int | None, says: bool) -> None:
     data = {"model": {"detail_channels": channels}, "training": {"detail_from": 0.5}}
     assert any("training.detail_from" in sentence for sentence in Settings.from_mapping(data).advice()) is says
+
+
+@pytest.mark.parametrize("channels", [[64, 0], [64, -1], [64, 1.5]])
+def test_decoder_blocks_have_channels(channels: list[float]) -> None:
+    with pytest.raises(SettingsError, match="decoder_channels"):
+        Settings.from_mapping({"model": {"decoder_channels": channels}})
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({"architecture": "PSPNet", "options": {"encoder_depth": 4}}, "makes 32 x 32 pixels of 64 x 64"),
+        ({"architecture": "FPN", "options": {"upsampling": 8}}, "makes 128 x 128 pixels of 64 x 64"),
+        ({"encoder": "tu-swin_tiny_patch4_window7_224"}, "can't take images of 64 x 64"),
+        ({"encoder_weights": "nofile.pth"}, "'nofile.pth' is no file"),
+        ({"start_from": "leaf"}, "leaf has the encoder tu-tf_efficientnet_lite0, but model.encoder is resnet18"),
+    ],
+)
+def test_what_can_not_start_is_told_before_it_does(model: dict, told: str) -> None:
+    settings = Settings.from_mapping({"input": {"size": [64, 64]}, "model": {"encoder": "resnet18", **model}})
+    with pytest.raises(SettingsError, match=told):
+        build.check(settings, LEAVES)
+
+
+def test_a_model_to_start_from_with_the_same_encoder_passes() -> None:
+    model = {"encoder": "tu-tf_efficientnet_lite0", "start_from": "leaf"}
+    build.check(Settings.from_mapping({"input": {"size": [64, 64]}, "model": model}), LEAVES)

@@ -428,6 +428,7 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
     real = carried_out.train
     monkeypatch.setattr(carried_out, "train", train)
     weights = tmp_path / "weights.safetensors"
+    weights.write_text("none yet")
     data = {
         **yaml.safe_load(SMOKE.read_text()),
         "seeds": [3],

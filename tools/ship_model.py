@@ -148,6 +148,10 @@ def read_scores(folder: Path, split: Mapping[str, Sequence[str]]) -> tuple[dict[
             rows = list(csv.DictReader(file))
     except (OSError, ValueError) as error:
         raise InputError(f"--scores {folder}: expected metrics.json and per_image.csv of panembed evaluate") from error
+    if metrics.get("overrides"):
+        raise InputError(
+            f"--scores {folder}: are of other settings, {', '.join(metrics['overrides'])}; score the model as it is"
+        )
     found, wanted = {row["id"] for row in rows}, set(split["test"])
     if found != wanted or not wanted:
         odd = min(found ^ wanted, default="none")

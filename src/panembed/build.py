@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, Settings
+from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, ModelSettings, Settings
 from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from panembed.training.transforms import Augmentation
 
 logger = logging.getLogger("panembed")
+
+LEARNED_FROM_FILE = "learned_from.json"
+"""In the folder of a run that starts from a model: names of the images which that one learned from."""
 
 
 def require_torch() -> None:
@@ -129,12 +132,59 @@ def check(settings: Settings, label_set: LabelSet) -> None:
     """
     require_torch()
     if settings.model.start_from is not None:
-        resolve_model_folder(settings.model.start_from)
+        _check_start(settings, resolve_model_folder(settings.model.start_from))
+    else:
+        _check_encoder_weights(settings.model)
     preparation(settings.input)
     augmentation(settings.augmentation)
     grouping(settings.grouping, label_set)
     check_heads(settings)
-    network(settings, label_set, pretrained=False)
+    _try_out(network(settings, label_set, pretrained=False), settings)
+
+
+def _check_start(settings: Settings, folder: Path) -> None:
+    """A model to start from has the settings' encoder, else that would stay random."""
+    from panembed.models.pretrained import read_config
+
+    theirs, ours = read_config(folder).settings["model"]["encoder"], settings.model.encoder
+    if theirs != ours:
+        raise SettingsError(
+            f"model.start_from: {settings.model.start_from} has the encoder {theirs}, but model.encoder is {ours}, "
+            f"which would start from random weights; add --set model.encoder={theirs}, or leave start_from out"
+        )
+
+
+def _check_encoder_weights(model: ModelSettings) -> None:
+    """A file of weights is there. What a hub or a package gives is only known once it is fetched."""
+    source = model.encoder_weights
+    if source not in ("none", "imagenet", "packaged") and not Path(source).is_file():
+        raise SettingsError(
+            f"model.encoder_weights: {source!r} is no file; expected none, imagenet, packaged, or the path of a state "
+            "dict"
+        )
+
+
+def _try_out(net: PanopticNet, settings: Settings) -> None:
+    """Let a network see one empty image of the size that training has, and check the size of what it gives."""
+    import torch
+
+    size = settings.augmentation.window or settings.input.size
+    told = f"model: architecture {settings.model.architecture!r} with encoder {settings.model.encoder!r}"
+    advice = "choose another, or leave out what model.options say about depth and upsampling"
+    was_training = net.training
+    try:
+        with torch.inference_mode():
+            outputs = net.eval()(torch.zeros(1, 3, *size))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise SettingsError(f"{told} can't take images of {size[0]} x {size[1]} ({reason}); {advice}") from error
+    finally:
+        net.train(was_training)
+    found = tuple(outputs[0].shape[-2:])
+    if found != tuple(size):
+        raise SettingsError(
+            f"{told} makes {found[0]} x {found[1]} pixels of {size[0]} x {size[1]}; expected as many; {advice}"
+        )
 
 
 def check_heads(settings: Settings) -> None:
@@ -243,17 +293,26 @@ def split_for_training(dataset: Dataset, settings: Settings) -> Split:
     return make_split(dataset.ids, seed=settings.split.seed, fractions=settings.split.fractions)
 
 
+def learned_before(settings: Settings) -> tuple[str, ...]:
+    """Names of the images that the model which training starts from, and those before it, learned from."""
+    from panembed.models.pretrained import read_config
+
+    start = settings.model.start_from
+    return () if start is None else read_config(resolve_model_folder(start)).learned_from
+
+
 def trainer(
     settings: Settings,
     dataset: Dataset,
     split: Split,
     run: Path,
     *,
+    resume: bool = False,
     device_name: str = "auto",
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> Trainer:
-    """Everything a training run needs, writing into the run folder.
+    """Everything a training run needs, writing into the run folder; with `resume` to go on from its checkpoint.
 
     Raises:
         InputError: an image or label can't be used.
@@ -261,7 +320,7 @@ def trainer(
     """
     import torch
 
-    from panembed.models.pretrained import ModelConfig, load_fitting_weights, read_config, save_model
+    from panembed.models.pretrained import ModelConfig, load_fitting_weights, save_model
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
     from panembed.training.transforms import TrainingSet
@@ -273,13 +332,20 @@ def trainer(
     training = settings.training
     chosen = device(device_name)
     torch.manual_seed(training.seed)
-    net = network(settings, label_set, pretrained=settings.model.start_from is None)
-    seen: tuple[str, ...] = ()
-    if settings.model.start_from is not None:
+    checkpoint = run / "checkpoints" / "last.pt"
+    # A checkpoint has all weights, so those that the run began with need not be there any more.
+    begins = not (resume and checkpoint.exists())
+    net = network(settings, label_set, pretrained=begins and settings.model.start_from is None)
+    _try_out(net, settings)
+    known = run / LEARNED_FROM_FILE
+    seen = tuple(json.loads(known.read_text(encoding="utf-8"))) if not begins and known.is_file() else None
+    if seen is None:
+        seen = learned_before(settings)
+    if settings.model.start_from is not None and begins:
         start = resolve_model_folder(settings.model.start_from)
+        _check_start(settings, start)
         anew = load_fitting_weights(start, net)
         logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
-        seen = read_config(start).learned_from
         for part in ("val", "test"):
             if shared := alike(split.select(part), seen):
                 logger.warning(
@@ -313,7 +379,7 @@ def trainer(
         examples,
         validate=Validation(dataset, split.val, prepare, grouping(settings.grouping, label_set), objective, chosen),
         save_best=save_best,
-        checkpoint_path=run / "checkpoints" / "last.pt",
+        checkpoint_path=checkpoint,
         log=RunLog(run, tensorboard=tensorboard),
         accelerator=accelerator(settings, chosen),
         epochs=training.epochs,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -72,7 +72,7 @@ class ModelSettings(_Section):
     )
     freeze_encoder: bool = Field(False, description="train all but the encoder")
     attention: Literal["scse"] | None = Field(None, description="in the decoder")
-    decoder_channels: tuple[int, ...] | None = Field(
+    decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="of the decoder's blocks, the deepest first; by default the architecture's own"
     )
     embedding_dim: int = Field(16, ge=1, le=256, description="numbers that each pixel gets")
@@ -331,11 +331,6 @@ class Settings(_Section):
             said.append("loss.density has no effect without model.density; add it, or leave both out")
         if self.training.detail_from > 0 and self.model.detail_channels is None:
             said.append("training.detail_from has no effect without model.detail_channels; add it, or leave both out")
-        if self.model.attention == "scse" and min(self.model.decoder_channels or [16]) < 16:
-            said.append(
-                "model.attention scse squeezes channels 16 to 1, so decoder blocks of fewer than 16 get none of its "
-                "channel attention; give model.decoder_channels of 16 and more"
-            )
         if self.grouping.recount is not None and self.grouping.method != "seed_map":
             said.append(f"grouping.recount has no effect with method {self.grouping.method}; it is for seed_map")
         if self.grouping.vote and self.loss.per_class:

@@ -64,6 +64,19 @@ def segmenting(name: object) -> Iterator[None]:
         raise not_segmented(name, error) from error
 
 
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; PyTorch tells it by RuntimeErrors, NumPy by MemoryError.
+
+    >>> is_lack_of_memory(MemoryError()), is_lack_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    (True, True)
+    >>> is_lack_of_memory(RuntimeError("size mismatch"))
+    False
+    """
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
 def not_segmented(name: object, error: Exception) -> InputError:
     """What an image's failure of another kind, such as a lack of memory, is told as.
 

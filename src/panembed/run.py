@@ -1,7 +1,7 @@
 """A training run in a folder: begin it, go on with it.
 
 A run folder holds config.yaml, environment.json, classes.json, split.json, train.log, metrics.csv, curves.png,
-checkpoints/last.pt and model/ (model.safetensors, config.json, README.md).
+checkpoints/last.pt and model/ (model.safetensors, config.json, README.md); learned_from.json if it began with a model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from panembed import build
 from panembed.config import Settings
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
-from panembed.errors import InputError, SettingsError
+from panembed.errors import InputError, SettingsError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
 from panembed.labels import LabelSet
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 CLASSES_FILE = "classes.json"
+
+_OUTGROWN = ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json")
+"""Files of a run that another in its place doesn't write at once."""
 
 
 def train(
@@ -73,13 +76,13 @@ def train(
     # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
     with _collected() as said:
         trainer = build.trainer(
-            settings, dataset, split, run, device_name=device, tensorboard=tensorboard, progress=progress
+            settings, dataset, split, run, resume=resume, device_name=device, tensorboard=tensorboard, progress=progress
         )
     if resume:
         for leftover in (run / "checkpoints").glob(".last.*.pt"):
             leftover.unlink()  # of a process that was killed while it wrote
     else:
-        for stale in ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json"):
+        for stale in (*_OUTGROWN, build.LEARNED_FROM_FILE):
             (run / stale).unlink(missing_ok=True)
         for former in ("test", "tune"):
             if (run / former).is_dir():
@@ -90,11 +93,21 @@ def train(
         write_json(run / "environment.json", build.environment())
         write_json(run / CLASSES_FILE, dataset.label_set.to_list())
         split.write(run / SPLIT_FILE)
+        if settings.model.start_from is not None:
+            write_json(run / build.LEARNED_FROM_FILE, list(build.learned_before(settings)))
     with _log_to(run / "train.log") as handler:
         for record in said:
             handler.handle(record)
         # Killed before the first checkpoint, a run resumes from its beginning.
-        rows = trainer.fit(resume=resume and trainer.checkpoint_path.exists())
+        try:
+            rows = trainer.fit(resume=resume and trainer.checkpoint_path.exists())
+        except (RuntimeError, MemoryError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            raise SettingsError(
+                f"memory ran out in training ({str(error).partition(chr(10))[0][:160]}); take a smaller "
+                "training.batch_size, or a smaller input.size or augmentation.window"
+            ) from error
     loss_curves(rows, run / "curves.png")
     return list(rows)
 

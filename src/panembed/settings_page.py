@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -50,6 +50,8 @@ def _kind(annotation: Any) -> str:
     '2 of: whole number; or null'
     """
     origin, within = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(within[0])
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in within)
     if origin in (Union, types.UnionType):

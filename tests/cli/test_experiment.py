@@ -82,14 +82,15 @@ def test_table_then_the_rest(cli, write, tiny_data, tmp_path):
 
 @pytest.mark.slow
 def test_failure(cli, write, tiny_data, tmp_path):
-    missing = {"name": "missing", "set": {"model.encoder_weights": str(tmp_path / "none.safetensors")}}
-    path = write(variants=[missing, {"name": "plain"}], seeds=[0])
+    (tmp_path / "broken.safetensors").write_text("no weights")
+    broken = {"name": "broken", "set": {"model.encoder_weights": str(tmp_path / "broken.safetensors")}}
+    path = write(variants=[broken, {"name": "plain"}], seeds=[0])
     outcome = cli("experiment", path, "--data", tiny_data, "--output", tmp_path / "out")
     assert outcome.code == 3
     assert "Traceback" not in outcome.err
-    assert "missing, seed 0 failed: " in outcome.err
+    assert "broken, seed 0 failed: " in outcome.err
     assert "1 of 2 runs failed" in outcome.err
-    assert states_of(tmp_path / "out") == {("missing", 0): "failed", ("plain", 0): "done"}
+    assert states_of(tmp_path / "out") == {("broken", 0): "failed", ("plain", 0): "done"}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from panembed.datasets.cvppp import LEAVES
 from panembed.errors import InputError, ModelError
@@ -92,6 +93,8 @@ def test_arrays_of_another_shape(model: PanopticModel, shape: tuple[int, ...]) -
 
 
 def test_arrays_of_another_type(model: PanopticModel) -> None:
+    with pytest.raises(ValueError, match=r'found Image; of a Pillow image take np.asarray\(image.convert\("RGB"\)\)'):
+        model.predict(Image.new("RGB", (8, 8)))
     with pytest.raises(ValueError, match="found float64"):
         model.predict(photo() / 255)
 

@@ -73,6 +73,8 @@ def test_an_architecture_with_a_head_of_its_own_is_refused() -> None:
         ({"options": {"classes": 7}}, "classes"),
         ({"architecture": "FPN", "attention": "scse"}, "decoder_attention_type"),
         ({"attention": "nonsense"}, "nonsense"),
+        ({"attention": "scse", "decoder_channels": (32, 16, 8)}, r"squeezes channels 16 to 1.* found .*\[32, 16, 8\]"),
+        ({"options": {"activation": "sigmoid"}}, "takes no activation"),
         ({"decoder_channels": (64, 32, 16, 8, 8, 8)}, r"\(64, 32, 16, 8, 8, 8\)"),
         ({"architecture": "FPN", "decoder_channels": (64, 32, 16)}, "takes no decoder_channels"),
         ({"options": {"encoder_depth": 4}}, "decoder_channels"),

@@ -27,6 +27,7 @@ from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
 from panembed.labels import Category, LabelSet
 from panembed.metrics.leaf import symmetric_best_dice
+from panembed.models.panoptic_net import PanopticNet
 from panembed.models.pretrained import (
     ModelConfig,
     load_fitting_weights,
@@ -338,3 +339,11 @@ def test_summary(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(data))
     assert summary(folder).startswith("things leaf; ")
     assert summary(folder).endswith("; on 20 held-out images things PQ 78.7, |DiC| 1.35")
+
+
+def test_vectors_that_fit_any_network_are_no_start(tmp_path):
+    """Batch norm and a class head fit a network whose encoder is another; then the encoder would stay random."""
+    other = PanopticNet(2, 4, encoder="tu-tf_efficientnet_lite0", decoder_channels=(32, 16, 16))
+    save_model(tmp_path, other, CONFIG)
+    with pytest.raises(ModelError, match="no weight fits the encoder of the settings"):
+        load_fitting_weights(tmp_path, PanopticNet(2, 4, encoder="resnet18", decoder_channels=(32, 16, 16)))

@@ -206,3 +206,12 @@ def test_the_empty_card_asks_for_every_heading(tmp_path):
     assert headings == list(ship_model.WRITTEN)
     with pytest.raises(panembed.PanembedError, match="nothing is written below '## What it is for'"):
         ship_model.read_card(TOOLS / "model_card.md")
+
+
+def test_scores_of_other_settings(tool, card, run, scores, tmp_path):
+    other = shutil.copytree(scores, tmp_path / "other")
+    metrics = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(metrics | {"overrides": ["grouping.min_area=7"]}))
+    code, said = tool(run, "plants", "--card", card, "--scores", other)
+    assert code == 1
+    assert "are of other settings, grouping.min_area=7; score the model as it is" in said

@@ -108,6 +108,12 @@ def test_plot_shows_runs_means_and_what_was_published(tmp_path: Path, column):
     assert ((pixels == green).all(2).sum() > 10) == (column == "things.pq")
 
 
+def test_dollar_signs_are_no_formulas(tmp_path: Path):
+    rows = [row(r"U-Net $\foo$", "things.pq", [0.5])]
+    plot_runs(rows, [PublishedRow(r"$\bar{", "a paper", {"things.pq": 50.0})], "things.pq", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
 def test_plot_leaves_out_variants_without_runs(tmp_path: Path):
     done = row("done", "things.pq", [0.5])
     plot_runs([done], [], "things.pq", tmp_path / "one.png")

@@ -9,13 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.legend import Legend
 from PIL import Image
 
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import OutputError
 from panembed.labels import Category, LabelSet, PanopticMap
-from panembed.report.figures import Comparison, _around_objects, comparison, error_maps, loss_curves, match_colors
+from panembed.metrics.error_census import TRUE_LABELS
+from panembed.report.figures import (
+    Comparison,
+    _around_objects,
+    comparison,
+    error_maps,
+    fates_by_size,
+    loss_curves,
+    match_colors,
+)
 
 pytestmark = pytest.mark.slow  # each draws with matplotlib
 
@@ -45,9 +55,8 @@ def test_loss_curves_show_each_series(tmp_path: Path) -> None:
     loss_curves(curve(10, validated=False), tmp_path / "train.png")
     both, train = read(tmp_path / "both.png"), read(tmp_path / "train.png")
     blue, orange, green = (31, 119, 180), (255, 127, 14), (44, 160, 44)
-    for color, in_train in ((blue, True), (orange, True), (green, False)):
+    for color, in_train in ((blue, True), (orange, False), (green, False)):
         assert (both == color).all(2).sum() > 50
-        # The legend names the validation losses even before there are any.
         assert ((train == color).all(2).sum() > 20) == in_train
 
 
@@ -166,6 +175,85 @@ def test_extreme_images_make_pictures_to_look_at(tmp_path: Path, shape: tuple[in
     comparison([Comparison("a", None, truth, truth)], LEAVES, tmp_path / "a.png")
     error_maps([Comparison("a", None, truth, truth)], LEAVES, tmp_path / "b.png")
     assert all(max(read(tmp_path / name).shape) < 2500 for name in ("a.png", "b.png"))
+
+
+LABELS = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures that were saved, so that what is on them can be measured."""
+    figures = []
+    monkeypatch.setattr("panembed.report.figures._save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def assert_nothing_is_cut(figure) -> None:
+    """Every title, name of an axis and entry of a legend lies within the figure's sides."""
+    figure.draw_without_rendering()
+    width, height = figure.bbox.width, figure.bbox.height
+    texts = [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    texts += [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
+    texts = [text for text in texts if text.get_text().strip()]
+    assert len(texts) > 3
+    for text in texts:
+        box = text.get_window_extent()
+        inside = box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1
+        assert inside, (text.get_text(), box)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(60, 60), (40, 80), (80, 40)])
+def test_nothing_is_cut_off_with_every_error_in_the_legend(drawn, tmp_path: Path, count, shape) -> None:
+    """As with several classes and few images: the legends' longest."""
+    rows = [
+        Comparison(f"plant{n}", np.zeros((*shape, 3), np.uint8), *every_error(shape), "a caption") for n in range(count)
+    ]
+    comparison(rows, LABELS, tmp_path / "worst.png")
+    error_maps(rows, LABELS, tmp_path / "errors.png")
+    fates_by_size(
+        [{"area_from": 1, "area_to": 9, "objects": 6, **dict.fromkeys(TRUE_LABELS, 1)}] * 4, tmp_path / "sizes.png"
+    )
+    for figure in drawn:
+        assert_nothing_is_cut(figure)
+
+
+def every_error(shape: tuple[int, int]) -> tuple[PanopticMap, PanopticMap]:
+    """Truth and prediction with an object of each fate."""
+    true, found = (np.zeros((2, *shape), int) for _ in range(2))
+    side = 9
+
+    def put(target, place, of, number, width=side, height=side):
+        row, column = divmod(place, shape[1] // 10)
+        top, left = 10 * row, 10 * column
+        target[0, top : top + height, left : left + width] = of
+        target[1, top : top + height, left : left + width] = number
+
+    put(true, 0, 1, 1)
+    put(found, 0, 1, 1)  # found
+    put(true, 1, 1, 2)
+    put(found, 1, 2, 2)  # of the wrong class
+    put(true, 2, 1, 3)
+    put(found, 2, 1, 3, width=4)  # a bad outline
+    put(true, 3, 1, 4)  # missed
+    put(found, 4, 1, 5)  # spurious
+    return PanopticMap(*true), PanopticMap(*found)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_short_training_can_be_seen(drawn, tmp_path: Path, epochs: int) -> None:
+    """Each line in the legend has something to be seen, a point at least; what there is nothing of is not named."""
+    rows = curve(epochs, validated=epochs > 1)
+    rows[-1]["val_pq_things"] = float("nan")
+    loss_curves(rows, tmp_path / "curves.png")
+    (figure,) = drawn
+    for axes in figure.axes:
+        for line in axes.lines:
+            assert len(line.get_xdata()) > 0
+            assert line.get_marker() == "."
+    names = [line.get_label() for axes in figure.axes for line in axes.lines]
+    assert any("validation" in name for name in names) == (epochs > 1)
+    assert_nothing_is_cut(figure)
 
 
 def test_no_photograph_no_column_for_it(tmp_path: Path) -> None:

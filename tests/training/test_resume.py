@@ -274,6 +274,20 @@ class TestRefusals:
         assert "learned from" in log
         assert "learned from" in capsys.readouterr().err
 
+    def test_the_model_that_it_began_with_may_be_gone(self, cli, tmp_path, tiny_data, tiny_config, tiny_model):
+        start = shutil.copytree(tiny_model, tmp_path / "start")
+        settings = json.loads(tiny_config.read_text())
+        settings["model"]["start_from"] = str(start)
+        (tmp_path / "config.yaml").write_text(json.dumps(settings))
+        run = tmp_path / "run"
+        outcome = cli("train", "--config", tmp_path / "config.yaml", "--data", tiny_data, "--output", run)
+        assert outcome.code == 0, outcome.err
+        seen = json.loads((run / "model/config.json").read_text())["seen"]
+        assert seen == json.loads((run / "learned_from.json").read_text()) != []
+        shutil.rmtree(start)
+        again = cli("train", "--data", tiny_data, "--output", run, "--resume")
+        assert again.code == 0, again.err
+
     def test_other_classes(self, cli, folder, tiny_data, files_of):
         path = folder / "classes.json"
         classes = json.loads(path.read_text())
@@ -306,3 +320,17 @@ class TestRefusals:
         outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume", "--overwrite")
         assert outcome.code == 2
         assert "give one of them" in outcome.sentence()
+
+
+def test_a_single_image_that_leaves_batch_norm_nothing(cli, tmp_path, tiny_data):
+    settings = {
+        "input": {"size": [32, 32]},
+        "model": {"encoder": "resnet18"},
+        "training": {"epochs": 1, "batch_size": 1, "precision": "float32"},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(settings))
+    arguments = ("train", "--config", tmp_path / "config.yaml", "--data", tiny_data, "--output", tmp_path / "run")
+    outcome = cli(*arguments)
+    assert outcome.code == 2
+    assert "a batch of 1 image of 32 x 32 leaves batch norm a single value; expected more images" in outcome.err
+    assert "Traceback" not in outcome.err

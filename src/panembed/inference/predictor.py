@@ -64,6 +64,11 @@ class PanopticModel:
 
     def segment(self, image: NDArray[np.uint8]) -> PanopticMap:
         """The panoptic map of an HxWx3 uint8 image."""
+        if not isinstance(image, np.ndarray):
+            raise ValueError(
+                f"image: expected a path or an HxWx3 uint8 RGB array, found {type(image).__name__}; of a Pillow image "
+                'take np.asarray(image.convert("RGB"))'
+            )
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image: expected HxWx3 uint8 RGB, found {image.dtype} {image.shape}")
         scores, embeddings, *seeds = (output[0] for output in self.backend(self.preparation.prepare(image)[None]))

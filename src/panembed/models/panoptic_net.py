@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from panembed.errors import SettingsError
 
+_LEAST_FOR_SCSE = 16
+"""Channels of a decoder block with scSE attention in segmentation_models_pytorch."""
+
+_HEADS_OWN = ("activation", "aux_params")
+"""Arguments about the head that segmentation_models_pytorch would make; this network has its own."""
+
 SeedHead = Literal["parallel", "series"]
 
 
@@ -27,7 +33,7 @@ class PanopticNet(nn.Module):
         architecture: any of segmentation_models_pytorch: Unet, UnetPlusPlus, FPN, DeepLabV3Plus, ...
         encoder: encoder name there, such as resnet34 or tu-tf_efficientnet_lite0.
         attention: "scse" puts concurrent spatial and channel squeeze-and-excitation (Roy, Navab and Wachinger 2018)
-            into every decoder block, for the architectures that have it (Unet, UnetPlusPlus, MAnet); None has none.
+            into every decoder block, for the architectures that have it (Unet, UnetPlusPlus); None has none.
         decoder_channels: channels of the decoder blocks, coarse to fine; None takes the architecture's own.
         coordinates: feed x and y of each pixel, -1..1, as two more input channels.
         anchor_tau: add pixel position / tau to the first two embedding dimensions, so that the network learns offsets
@@ -76,6 +82,11 @@ class PanopticNet(nn.Module):
         if anchor_tau is not None and embedding_dim < 2:
             raise SettingsError(f"model.embedding_dim: anchored embeddings need at least 2, found {embedding_dim}")
         arguments: dict[str, Any] = dict(options or {})
+        if attention == "scse" and min(decoder_channels or (_LEAST_FOR_SCSE,)) < _LEAST_FOR_SCSE:
+            raise SettingsError(
+                f"model.attention scse squeezes channels {_LEAST_FOR_SCSE} to 1, so decoder blocks need as many; found "
+                f"model.decoder_channels {list(decoder_channels or ())}; give more, or leave attention out"
+            )
         if attention is not None:
             arguments["decoder_attention_type"] = attention
         if decoder_channels is not None:
@@ -224,7 +235,7 @@ def _refuse_unused(architecture: str, encoder: str, arguments: Mapping[str, Any]
     known = set(arguments) if found is None else set(inspect.signature(found).parameters)
     for name in arguments:
         is_decoders = name.startswith("decoder_") or not encoder.startswith("tu-")
-        if name not in known and is_decoders:
+        if name in _HEADS_OWN or (name not in known and is_decoders):
             raise TypeError(f"the architecture takes no {name}")
 
 

@@ -209,15 +209,15 @@ def load_fitting_weights(folder: str | os.PathLike[str], network: nn.Module) -> 
         Names of the network's weights that were not there, such as heads of other classes; they stay as they are.
 
     Raises:
-        ModelError: missing or damaged weights, or none that fits.
+        ModelError: missing or damaged weights, or none that fits the encoder.
     """
     state = _read_weights(folder)
     own = network.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if not any(value.is_floating_point() for value in fitting.values()):
+    # Vectors of batch norm may fit any network.
+    if not any(name.startswith("encoder.") and value.ndim > 1 for name, value in fitting.items()):
         raise ModelError(
-            f"{Path(folder) / WEIGHTS}: no weight fits the network of the settings; take the same architecture and "
-            "encoder"
+            f"{Path(folder) / WEIGHTS}: no weight fits the encoder of the settings; take the encoder that the model has"
         )
     network.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]

@@ -226,7 +226,8 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
         mean = statistics.fmean(values)
         axes.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.6, markersize=5)
         axes.plot([mean, mean], [place - 0.28, place + 0.28], "-", color="tab:orange", linewidth=2)
-    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    # Dollar signs are no formulas.
+    axes.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels], fontsize=9)
     axes.set(
         ylim=(max(len(labels), 1) - 0.5, -0.5), xlabel=f"{shown.title}{', percent' if shown.factor == 100 else ''}"
     )

@@ -18,6 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from panembed.io.atomic import atomic_path
@@ -61,12 +62,18 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             x, y = _series(rows, f"{stage}_{part}")
             name = {"loss": "total", "semantic_loss": "semantic", "instance_loss": "instance"}[part]
             label = f"{'training' if stage == 'train' else 'validation'} {name}"
-            left.plot(x, y, style, color=color, label=label, linewidth=1.6 if part == "loss" else 1.0)
+            if len(x):
+                # A line of one point, or of few, is hardly seen.
+                marker = "." if len(x) < _FEW_POINTS else ""
+                left.plot(
+                    x, y, style, marker=marker, color=color, label=label, linewidth=1.6 if part == "loss" else 1.0
+                )
     left.set(xlabel="epoch", ylabel="loss", title="Loss", ylim=(0, None))
-    left.legend(fontsize=7)
+    if left.lines:
+        left.legend(fontsize=7)
     for name, color in (("val_pq_things", "tab:green"), ("val_pq_stuff", "tab:gray"), ("val_sbd", "tab:purple")):
         x, y = _series(rows, name)
-        if len(x):
+        if np.isfinite(y).any():
             right.plot(
                 x,
                 100 * y,
@@ -79,8 +86,14 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         right.legend(fontsize=8, loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
 
+
+_FEW_POINTS = 20
+
+_LEGEND_ENTRY = 1.45
+"""Inches that an entry of a legend takes, its marker and the longest name."""
 
 _LONGEST_NAME = 48
 """Characters that fit below a picture."""
@@ -121,7 +134,7 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     has_input = any(row.image is not None for row in rows)
     columns = [*(["input"] if has_input else []), "truth", "prediction", *(["errors"] if label_set.things else [])]
     heights = [_proportion(row) for row in rows]
-    figure = Figure(figsize=(3.2 * len(columns), 0.6 + 3.1 * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(columns), 0.8 + 0.3 * len(rows) + 3.1 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights})
     drawn: set[str] = set()
     for line, row in zip(grid, rows):
@@ -160,7 +173,7 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
     height = max(map(_proportion, rows))
-    figure = Figure(figsize=(3.2 * columns, 0.6 + lines * (0.4 + 3.1 * height)), layout="constrained")
+    figure = Figure(figsize=(3.2 * columns, 0.9 + lines * (0.4 + 3.1 * height)), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     drawn: set[str] = set()
     for axis, row in zip(grid, rows):
@@ -245,7 +258,8 @@ def _add_legend(figure: Figure, drawn: set[str]) -> None:
         ring.set_label("a true object that is lost")
         handles.append(ring)
     if handles:
-        figure.legend(handles=handles, fontsize=8, ncols=len(handles), loc="outside lower center", frameon=False)
+        columns = min(len(handles), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
+        figure.legend(handles=handles, fontsize=8, ncols=columns, loc="outside lower center", frameon=False)
 
 
 def _name(label: str, names: Mapping[str, str]) -> str:
@@ -265,7 +279,7 @@ def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
         groups: `by_size` of `panembed.metrics.error_census.ErrorCensus.compute`; at least one.
         path: of the PNG.
     """
-    figure = Figure(figsize=(7.2, 1.2 + 0.45 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.4 + 0.45 * len(groups)), layout="constrained")
     axes = figure.subplots()
     names = [f"{g['area_from']} to {g['area_to']} px\n{g['objects']} objects" for g in groups]
     left = np.zeros(len(groups))
@@ -281,7 +295,8 @@ def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set(xlim=(0, 100), xlabel="percent of true objects")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
-    axes.legend(fontsize=8, ncols=6, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    columns = int(figure.get_figwidth() / _LEGEND_ENTRY)
+    figure.legend(fontsize=8, ncols=columns, loc="outside upper center", frameon=False)
     _save(figure, path)
 
 

@@ -203,8 +203,17 @@ class Trainer:
                     module.eval()
         # What is random inside the network depends on the step only, so a resumed run repeats it.
         torch.manual_seed(((self.seed * 1_000_003 + self.epoch) * 1_000_003 + self.step) % 2**63)
-        with self.accelerator.autocast():
-            logits, embeddings, *seeds = self.model(batch.image)
+        try:
+            with self.accelerator.autocast():
+                logits, embeddings, *seeds = self.model(batch.image)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise SettingsError(
+                f"a batch of {len(batch.image)} image of {batch.image.shape[2]} x {batch.image.shape[3]} leaves batch "
+                "norm a single value; expected more images, larger ones, or training.batch_norm_until=0, which lets it "
+                "keep its statistics"
+            ) from error
         terms = self.loss(logits, embeddings, batch.semantic, batch.instance, *seeds)
         self.accelerator.backward(terms.total)
         if self.epoch < round(self.late_from * self.epochs):
