@@ -205,3 +205,12 @@ def test_least_area_of_objects() -> None:
     assert Evaluation(city).metrics()["ap_min_area"] == 100
     assert Evaluation(city, ap_min_area=7).metrics()["ap_min_area"] == 7
     assert "ap" not in Evaluation(LabelSet([Category(0, "sky", False)])).metrics()
+
+
+def test_classes_that_differ_by_name_alone() -> None:
+    plants = LabelSet([Category(0, "soil", False), Category(1, "plant", True)])
+    with pytest.raises(InputError, match=r"classes background, leaf, but the model soil, plant; .*labels.yaml"):
+        evaluate_model(Knows(plants), PLANTS, PLANTS.ids)
+    stuff = LabelSet([Category(0, "background", False), Category(1, "leaf", False)])
+    with pytest.raises(InputError, match=r"leaf \(thing\), but the model .*leaf \(stuff\)"):
+        evaluate_model(Knows(stuff), PLANTS, PLANTS.ids)

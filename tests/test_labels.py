@@ -293,3 +293,11 @@ def test_colors_of_neighbours_differ() -> None:
     assert colors.max() <= 255
     assert len(np.unique(colors, axis=0)) == 100
     assert np.abs(np.diff(colors, axis=0)).sum(1).min() > 60
+
+
+def test_stuff_is_darker_than_things_where_nobody_said_a_colour() -> None:
+    rows = [{"id": number, "name": str(number), "isthing": number % 2} for number in range(8)]
+    label_set = LabelSet.from_list(rows)
+    brightness = [max(category.color) for category in label_set]
+    assert max(brightness[::2]) < min(brightness[1::2])
+    assert len({category.color for category in label_set}) == 8

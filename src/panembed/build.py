@@ -346,6 +346,8 @@ def trainer(
         _check_start(settings, start)
         anew = load_fitting_weights(start, net)
         logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
+        if heads := sorted({name.partition(".")[0] for name in anew if not name.startswith(("encoder.", "decoder."))}):
+            logger.warning("%s has no %s of this size; they start anew", settings.model.start_from, ", ".join(heads))
         for part in ("val", "test"):
             if shared := alike(split.select(part), seen):
                 logger.warning(
@@ -449,7 +451,6 @@ def environment() -> dict[str, Any]:
         "scipy",
         "scikit-image",
         "pillow",
-        "onnxruntime",
     ):
         try:
             packages[name] = version(name)

@@ -159,6 +159,10 @@ def _rank(row: dict[str, Any]) -> tuple[bool, float]:
     return row["pq_things"] is None, row["pq_things"] or 0.0
 
 
+def _names(label_set: LabelSet) -> str:
+    return ", ".join(category.name for category in label_set)
+
+
 def _kinds(label_set: LabelSet) -> list[str]:
     """The name of each class, and whether it is a thing."""
     return [f"{c.name} ({'thing' if c.is_thing else 'stuff'})" for c in label_set]
@@ -198,6 +202,11 @@ def evaluate_model(
         ModelError: the network's outputs are no numbers.
     """
     if _kinds(model.label_set) != _kinds(dataset.label_set):
+        if [c.is_thing for c in model.label_set] == [c.is_thing for c in dataset.label_set]:
+            raise InputError(
+                f"{dataset.root}: the data has classes {_names(dataset.label_set)}, but the model "
+                f"{_names(model.label_set)}; if they mean the same, name the data's so in a labels.yaml"
+            )
         raise InputError(
             f"{dataset.root}: the data has classes {', '.join(_kinds(dataset.label_set))}, but the model "
             f"{', '.join(_kinds(model.label_set))}; evaluate on data with the model's classes"

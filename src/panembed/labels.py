@@ -40,6 +40,12 @@ def distinct_color(index: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def _default_color(number: int, *, is_thing: bool) -> tuple[int, int, int]:
+    """Of a class whose colour nobody said: stuff is dark, so that objects are seen on it."""
+    red, green, blue = distinct_color(number)
+    return (red, green, blue) if is_thing else (red // 4, green // 4, blue // 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
     """One class.
@@ -132,7 +138,7 @@ class LabelSet:
         categories = []
         for number, row in enumerate(rows):
             try:
-                color = row.get("color") or distinct_color(number)
+                color = row.get("color") or _default_color(number, is_thing=bool(row["isthing"]))
                 red, green, blue = (int(channel) for channel in color)
                 categories.append(Category(int(row["id"]), str(row["name"]), bool(row["isthing"]), (red, green, blue)))
             except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -72,8 +72,16 @@ def test_the_split_of_a_model(cli, data, tiny_model, tmp_path):
     (data / "images" / f"{split['train'][0]}.png").unlink()
     (data / "labels" / f"{split['train'][0]}.png").unlink()
     outcome = cli("data", "split", data, "--model", tiny_model, "--overwrite")
-    assert outcome.code == 1
-    assert "but not in the data" in outcome.sentence()
+    assert outcome.code == 0, outcome.err
+    assert "1 of the 10 images of the model's split are not there" in outcome.err
+    assert json.loads((data / "split.json").read_text()) == split | {"train": split["train"][1:]}
+    for path in (data / "images").iterdir():
+        path.rename(path.with_stem(f"my-{path.stem}"))
+    for path in (data / "labels").iterdir():
+        path.rename(path.with_stem(f"my-{path.stem}"))
+    refused = cli("data", "split", data, "--model", tiny_model, "--overwrite")
+    assert refused.code == 1
+    assert "split: none of its 10 images, such as 'plant" in refused.sentence()
 
 
 def test_split_of_data_named_by_its_json(cli, tiny_data, tmp_path):

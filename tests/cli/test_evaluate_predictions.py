@@ -71,7 +71,7 @@ def test_truth_against_itself(cli, tmp_path, tiny_data, dataset, format):
     kind = {"predict": "coco-panoptic", "coco": "coco-panoptic", "packed": "class-instance"}.get(format, format)
     said = " ".join(outcome.err.split())
     assert f"10, read as {kind} (if that is wrong: --prediction-format)" in said
-    assert "all split; written to" in said
+    assert "scored: all images; written to" in said
     assert "AP 100.0, AP50 100.0; mIoU 100.0" in " ".join(outcome.out.split())
 
 
@@ -116,7 +116,7 @@ def test_split_of_the_data(cli, tmp_path, tiny_data, dataset):
     arguments = ("evaluate", "--predictions", tmp_path / "in", "--data", data, "--pictures", 0)
     outcome = cli(*arguments, "-o", tmp_path / "test")
     assert outcome.code == 0, outcome.err
-    assert "test split" in outcome.err
+    assert "scored: test images" in outcome.err
     assert "ignored" not in outcome.err
     assert metrics_of(tmp_path / "test")["images"] < 10
     assert cli(*arguments, "-o", tmp_path / "all", "--split", "all").code == 0

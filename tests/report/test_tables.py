@@ -26,7 +26,7 @@ def test_markdown():
     lines = scores_markdown(some_metrics()).splitlines()
     table = [[cell.strip() for cell in line.replace(r"\|", "!").strip("|").split("|")] for line in lines if "|" in line]
     assert len({len(row) for row in table}) == 1
-    assert table[0][1:] == ["PQ", "SQ", "RQ", "AP", "AP50", "IoU", "matched", "spurious", "missed"]
+    assert table[0][1:] == ["PQ", "SQ", "RQ", "AP", "AP50", "IoU", "matched", "unmatched predicted", "unmatched true"]
     rows = {row[0]: row[1:] for row in table[2:]}
     assert list(rows) == ["**all**", "**things**", "**stuff**", "soil", "leaf!small", "pot"]
     assert rows["**all**"][:6] == ["66.7", "83.3", "75.0", "-", "-", "100.0"]
@@ -35,7 +35,9 @@ def test_markdown():
     assert rows["pot"] == ["-"] * 6 + ["0", "0", "0"]
     assert "1 images; objects: 2 true, 2 predicted." in lines[-1]
     assert "SBD" in lines[-1]
-    assert "below 0 px" in lines[-1]
+    assert lines[-1].endswith("(every confidence 1).")
+    ignoring = scores_markdown({**some_metrics(), "ap_min_area": 100}).splitlines()
+    assert ignoring[-1].endswith("(every confidence 1), objects below 100 px ignored.")
 
 
 def test_latex_is_the_thesis_table():

@@ -71,7 +71,15 @@ class TrainingProgress:
 def quality_table(result: PanopticQualityResult, metrics: dict[str, Any]) -> Table:
     """PQ, SQ and RQ in percent for all, things, stuff and each class, then what else was measured."""
     table = Table(
-        "", "PQ", "SQ", "RQ", "matched", "spurious", "missed", caption=_caption(metrics), caption_justify="left"
+        "",
+        "PQ",
+        "SQ",
+        "RQ",
+        "matched",
+        "unmatched predicted",
+        "unmatched true",
+        caption=_caption(metrics),
+        caption_justify="left",
     )
     for column in table.columns[1:]:
         column.justify = "right"

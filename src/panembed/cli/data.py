@@ -101,8 +101,10 @@ def split(
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: there is a split already; keep it, or replace it with --overwrite")
     if model is not None:
-        drawn = trained_model.split_of(model)
-        drawn.check(dataset.ids)
+        whole = trained_model.split_of(model)
+        drawn = whole.among(dataset.ids)
+        if drawn.size < whole.size:
+            messages().print(f"{whole.size - drawn.size} of the {whole.size} images of the model's split are not there")
     elif official:
         drawn = dataset.official_split(seed)
     else:

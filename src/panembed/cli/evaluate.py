@@ -165,7 +165,7 @@ def evaluate(
     if predictions is not None:
         _say_what_was_scored(matched, prediction_format == "auto")
     _draw_worst(dataset, evaluation.rows, evaluation.worst(), folder)
-    messages().print(f"{split} split; written to {folder}")
+    messages().print(f"scored: {split} images; written to {folder}")
 
 
 def _check_options(

@@ -23,7 +23,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the output folder")] = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="build all but read no image, print the settings, train nothing")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="check settings, classes and split, and print the settings; no image is read, no weight fetched",
+        ),
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
 ) -> None:
@@ -35,6 +39,7 @@ def train(
     from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages
     from panembed.config import Settings
+    from panembed.datasets.splits import SPLIT_FILE, Split
     from panembed.errors import SettingsError
 
     if resume and overwrite:
@@ -69,5 +74,9 @@ def train(
             tensorboard=tensorboard,
             progress=progress,
         )
-    messages().print(f"trained {len(rows)} epochs; model in {output / 'model'}, curves in {output / 'curves.png'}")
-    messages().print(f"next: panembed evaluate --model {output} --data {data} --output {output / 'test'}")
+    epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
+    messages().print(f"trained {epochs}; model in {output / 'model'}, curves in {output / 'curves.png'}")
+    split = Split.read(output / SPLIT_FILE)
+    if part := next((part for part in ("test", "val") if split.select(part)), None):
+        chosen = "" if part == "test" else f" --split {part}"
+        messages().print(f"next: panembed evaluate --model {output} --data {data}{chosen} --output {output / part}")

@@ -130,4 +130,4 @@ def tune(
             before, after = tuner.figures_of(start), tuner.figures_of(best.values)
             update_grouping(model_folder, best.values, {**scores, "before": before, "after": after})
             said.print(f"stored in {model_folder / 'config.json'}; the former settings are there as former_grouping")
-    said.print(f"{split} split; written to {folder}")
+    said.print(f"tuned on: {split} images; written to {folder}")

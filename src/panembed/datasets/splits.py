@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,6 +58,30 @@ class Split:
             raise SettingsError(f"split {name!r} is unknown; expected train, val or test{hint}")
         ids: tuple[str, ...] = getattr(self, name)
         return ids
+
+    @property
+    def size(self) -> int:
+        """Number of images in all parts."""
+        return sum(len(self.select(part)) for part in PARTS)
+
+    def among(self, dataset_ids: Iterable[str]) -> Split:
+        """The split of those images that a data set has, each in its part.
+
+        Raises:
+            InputError: it has none of them.
+
+        >>> Split(("a", "b"), ("c",), ("d",)).among(["a", "d", "e"]).test
+        ('d',)
+        """
+        known = set(dataset_ids)
+        train, val, test = (tuple(id for id in self.select(part) if id in known) for part in PARTS)
+        if not (train or val or test):
+            first = next(iter(self.train + self.val + self.test), None)
+            raise InputError(
+                f"split: none of its {self.size} images, such as {first!r}, is in the data; expected images of these "
+                "names; draw a split of its own"
+            )
+        return replace(self, train=train, val=val, test=test)
 
     def check(self, dataset_ids: Iterable[str]) -> None:
         """Make sure that the split fits the data. Ids of the data that are in no part are allowed.

@@ -267,7 +267,7 @@ Things: {things or "none"}. Stuff: {stuff or "none"}.
 Input: {input_of(settings["input"])}.
 Trained with seed {settings["training"]["seed"]} on {sizes} images; the lists are in config.json.
 
-| at the epoch kept | on validation images |
+| at the epoch kept | value |
 |---|---|
 {figures}
 

@@ -130,7 +130,8 @@ def _check_categories(path: Path, rows: Any, label_set: LabelSet) -> None:
         if own is not None and name is not None and _plain(str(name)) != _plain(own):
             raise InputError(
                 f"{path}: category {row['id']} is {str(name)!r}, but {own!r} in the truth; expected the truth's "
-                "category ids; renumber the predictions"
+                "categories; if it is the same class, call it so in the JSON or the truth's labels.yaml, else renumber "
+                "the predictions"
             )
 
 

@@ -40,7 +40,7 @@ def scores_markdown(metrics: Mapping[str, Any]) -> str:
     >>> print(scores_markdown(evaluation.metrics()).splitlines()[2])
     | **all** | 100.0 | 100.0 | 100.0 | - | - | 100.0 | 18 | 0 | 0 |
     """
-    titles = ("", "PQ", "SQ", "RQ", "AP", "AP50", "IoU", "matched", "spurious", "missed")
+    titles = ("", "PQ", "SQ", "RQ", "AP", "AP50", "IoU", "matched", "unmatched predicted", "unmatched true")
     lines = [_markdown_row(titles), "|---|" + "---:|" * (len(titles) - 1)]
     extra: dict[str, dict[str, Any]] = {
         "all": {"iou": metrics.get("miou")},
@@ -119,8 +119,6 @@ def _remarks(metrics: Mapping[str, Any]) -> list[str]:
         )
     parts.append("PQ as panopticapi counts it, in percent.")
     if metrics.get("ap") is not None:
-        parts.append(
-            "AP as Cityscapes counts it without scores (every confidence 1), "
-            f"objects below {metrics['ap_min_area']} px ignored."
-        )
+        ignored = f", objects below {metrics['ap_min_area']} px ignored" if metrics["ap_min_area"] else ""
+        parts.append(f"AP as Cityscapes counts it without scores (every confidence 1){ignored}.")
     return [" ".join(parts)]
