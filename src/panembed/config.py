@@ -64,7 +64,9 @@ class ModelSettings(_Section):
 
     architecture: str = Field("Unet", description="a network of segmentation_models_pytorch")
     encoder: str = Field("resnet34", description="its encoder; tu-NAME takes one of timm")
-    encoder_weights: str = Field("none", description="none, imagenet (from a hub), packaged, or a file")
+    encoder_weights: str = Field(
+        "none", description="none, imagenet (from a hub), packaged, or a file; not used with start_from"
+    )
     start_from: str | None = Field(
         None,
         description="a trained model (folder, or name of a shipped one) that training starts from; weights that don't "
@@ -304,11 +306,7 @@ class Settings(_Section):
         'model.freeze_encoder'
         """
         said = []
-        if self.model.start_from is not None and self.model.encoder_weights != "none":
-            said.append(
-                "model.encoder_weights has no effect with model.start_from, which brings the encoder's weights along"
-            )
-        elif self.model.freeze_encoder and self.model.encoder_weights == "none" and self.model.start_from is None:
+        if self.model.freeze_encoder and self.model.encoder_weights == "none" and self.model.start_from is None:
             said.append(
                 "model.freeze_encoder keeps the encoder as it is, and model.encoder_weights=none makes it random: it "
                 "will stay random; add --set model.freeze_encoder=false to train it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
     try:
         # Hugging Face's client retries for minutes before it gives up; one clear answer is better.
         os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry would be a line
         reference = smp.encoders.get_encoder(name, in_channels=3, depth=5, weights="imagenet")
     except KeyError as error:
         raise SettingsError(f"model.encoder_weights: encoder {name!r} has no weights 'imagenet'; {_WAY_OUT}") from error
