@@ -52,7 +52,7 @@ def run(images: Path, model: Path | None) -> Section:
         "Embeddings of test images of CVPPP A1; each method clusters the same pixels, all that the model calls leaf. First those of "
         "the shipped `leaf` (E = 2, 352x352), as it groups them itself, seeds and density included, and by the other methods: both mean "
         "shifts with a bandwidth of 0.75, panembed's with a kernel of 0.4. "
-        "panembed's time is the median of five runs after one to warm up. Then synthetic balls.",
+        "panembed's time is the median of five runs after one to warm up.",
         ["what", "method", "ms an image", "times panembed", "things PQ"],
     )
     data = os.environ.get("PANEMBED_DATA")
@@ -61,12 +61,13 @@ def run(images: Path, model: Path | None) -> Section:
         _real(section, leaf, Path(data) / "cvppp", "shipped `leaf`", None, count=8)
         if model is not None and trained_model.load(model).grouping.method == "mean_shift":
             section.text += (
-                f" Between the two those of `{model.resolve().parent.name}` of docs/accuracy.md, at the network's 256x256 and "
+                f" Then those of `{model.resolve().parent.name}` of docs/accuracy.md, at the network's 256x256 and "
                 "stretched to the images' own 500x530: least size of a cluster 40 pixels at 256x256 for panembed, 50 for "
                 "HDBSCAN, in proportion at 500x530."
             )
             _real(section, model, Path(data) / "cvppp", "256x256", (256, 256), count=8)
             _real(section, model, Path(data) / "cvppp", "500x530", None, count=4)
+    section.text += " Last, synthetic balls."
     _synthetic(section)
     _growth(images / "bench_clustering.png")
     section.plots.append("bench_clustering.png")
