@@ -9,7 +9,6 @@ import difflib
 import json
 import logging
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -173,7 +172,7 @@ def _try_out(net: PanopticNet, settings: Settings) -> None:
     advice = "choose another, or leave out what model.options say about depth and upsampling"
     was_training = net.training
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             outputs = net.eval()(torch.zeros(1, 3, *size))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         reason = str(error).partition("\n")[0][:200]
@@ -435,31 +434,3 @@ def mixed_precision(settings: Settings, chosen: torch.device) -> str:
     if wanted == "auto":
         return "bf16" if computes_bfloat16(chosen) else "no"
     return "bf16" if wanted == "bfloat16" else "no"
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for environment.json and `panembed info`."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    packages = {}
-    for name in (
-        "torch",
-        "torchvision",
-        "segmentation-models-pytorch",
-        "accelerate",
-        "numpy",
-        "scipy",
-        "scikit-image",
-        "pillow",
-    ):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "panembed": version("panembed"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "packages": packages,
-    }

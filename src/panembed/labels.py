@@ -40,12 +40,6 @@ def distinct_color(index: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _default_color(number: int, *, is_thing: bool) -> tuple[int, int, int]:
-    """Of a class whose colour nobody said: stuff is dark, so that objects are seen on it."""
-    red, green, blue = distinct_color(number)
-    return (red, green, blue) if is_thing else (red // 4, green // 4, blue // 4)
-
-
 @dataclass(frozen=True, slots=True)
 class Category:
     """One class.
@@ -138,7 +132,8 @@ class LabelSet:
         categories = []
         for number, row in enumerate(rows):
             try:
-                color = row.get("color") or _default_color(number, is_thing=bool(row["isthing"]))
+                shade = 1 if row["isthing"] else 4  # stuff is dark, so that objects are seen on it
+                color = row.get("color") or [channel // shade for channel in distinct_color(number)]
                 red, green, blue = (int(channel) for channel in color)
                 categories.append(Category(int(row["id"]), str(row["name"]), bool(row["isthing"]), (red, green, blue)))
             except (KeyError, TypeError, ValueError, AttributeError) as error:

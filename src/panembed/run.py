@@ -18,6 +18,7 @@ from panembed import build
 from panembed.config import Settings
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
+from panembed.environment import environment
 from panembed.errors import InputError, SettingsError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
@@ -90,7 +91,7 @@ def train(
                     "%s is of the run that was here before; evaluate and tune the new model anew", run / former
                 )
         write_text(run / "config.yaml", settings.to_yaml())
-        write_json(run / "environment.json", build.environment())
+        write_json(run / "environment.json", environment())
         write_json(run / CLASSES_FILE, dataset.label_set.to_list())
         split.write(run / SPLIT_FILE)
         if settings.model.start_from is not None:

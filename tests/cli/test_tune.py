@@ -125,7 +125,7 @@ def test_a_network_as_it_is(cli, model, tiny_data):
     outcome = cli("tune", "-m", model, "--data", tiny_data, "--split", "train", "--trials", 4, "--dry-run")
     assert outcome.code == 0, outcome.err
     assert len(rows_of(model / "tune/tune.csv")) == 4
-    assert "train split" in outcome.err
+    assert "tuned on: train images" in outcome.err
     outcome = cli("tune", "-m", model, "--data", tiny_data, "--trials", 4, "--dry-run")
     assert outcome.code == 1
     assert "in use" in outcome.sentence()

@@ -18,8 +18,8 @@ def info(
 
         typer.echo(settings_page(), nl=False)
         return
-    from panembed.build import environment
     from panembed.config import preset_names
+    from panembed.environment import environment
     from panembed.models.pretrained import summary
     from panembed.models.shipped import shipped_folder, shipped_names
 
