@@ -41,7 +41,7 @@ def run(images: Path) -> Section:
     photos = sorted((Path(os.environ.get("PANEMBED_DATA", "none")) / "cvppp" / "A1").glob("*_rgb.png"))[:_COUNT]
     if photos:
         bare, total, ratio = _turns(model, photos)
-        section.rows.append(["CVPPP A1, 530x500", ms(bare), ms(total), f"{ratio:.2f}"])
+        section.rows.append(["CVPPP A1, 500x530", ms(bare), ms(total), f"{ratio:.2f}"])
         section.bars.append(("A1 at most 0.35 s an image", f"{total:.3f} s", total <= 0.35))
     sizes = (128, 256, 512, 768, 1024)
     seconds = []
