@@ -6,6 +6,7 @@ import copy
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -370,13 +371,16 @@ class TestFinished:
         source, taken = runs[0], runs[2]
         assert taken.source == source.folder
         path = taken.folder / "scores.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {}}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {}, "weights": "of another training"}))
+        assert (source.state("test"), taken.state("test")) == ("done", "to do")
         shutil.rmtree(source.folder)
         assert (source.state("test"), taken.state("test")) == ("to do", "to do")
         assert again(experiment, dataset, output) == []
         assert (source.state("test"), taken.state("test")) == ("done", "done")
         scores = json.loads(path.read_text())
         assert scores["metrics"]["images"] == 2
+        weights = (source.folder / "model/model.safetensors").read_bytes()
+        assert scores["weights"] == hashlib.sha256(weights).hexdigest()
         assert scores["train_seconds"] == json.loads((source.folder / "scores.json").read_text())["train_seconds"]
 
     @pytest.mark.parametrize("content", ["{", "{}", "null", "[]"])

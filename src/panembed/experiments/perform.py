@@ -6,6 +6,7 @@ Everything is in files, so a second call goes on where the first one ended, howe
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import statistics
 import time
 import traceback
@@ -28,6 +29,7 @@ from panembed.experiments.results import write_results
 from panembed.inference.predictor import PanopticModel
 from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
+from panembed.models.pretrained import WEIGHTS
 from panembed.models.shipped import resolve_model_folder
 from panembed.run import train
 from panembed.termination import terminated_as_interrupted
@@ -217,6 +219,7 @@ def _train_and_score(
         "from": None if run.source is None else run.source.parent.name,
         "score": part,
         "panembed": panembed.__version__,
+        "weights": _digest(resolve_model_folder(weights) / WEIGHTS),
         **trained,
         "best_epoch": read_config(resolve_model_folder(weights)).metrics.get("epoch"),
         "predict_seconds": _seconds_an_image(model, dataset, ids),
@@ -225,6 +228,12 @@ def _train_and_score(
         "metrics": evaluation.metrics(),
         "settings": run.settings.model_dump(mode="json"),
     }
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, which tells weights apart that were made anew."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _seconds_an_image(model: PanopticModel, dataset: Dataset, ids: Sequence[str]) -> float:

@@ -240,7 +240,7 @@ class Run:
         if self.source is None:
             return False
         source = read_scores(self.source)
-        return source is None or source["train_seconds"] != scores["train_seconds"]
+        return source is None or source.get("weights") != scores.get("weights")
 
     def is_begun(self) -> bool:
         """Whether there is a training to go on with; `panembed.run.train` writes the split last of what that takes."""
