@@ -9,20 +9,20 @@ import difflib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, ModelSettings, Settings
+from panembed.compatibility import check_heads, check_size, check_start
+from panembed.config import AugmentationSettings, GroupingSettings, InputSettings, Settings
 from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.errors import InputError, MissingExtraError, SettingsError
-from panembed.inference.grouping import HEEDED, Grouping
+from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
 from panembed.labels import LabelSet
 from panembed.models.shipped import resolve_model_folder
@@ -130,106 +130,17 @@ def check(settings: Settings, label_set: LabelSet) -> None:
         MissingExtraError: PyTorch is not installed.
     """
     require_torch()
+    from panembed.models.encoder_weights import check_source
+
     if settings.model.start_from is not None:
-        _check_start(settings, resolve_model_folder(settings.model.start_from))
+        check_start(settings, resolve_model_folder(settings.model.start_from))
     else:
-        _check_encoder_weights(settings.model)
+        check_source(settings.model.encoder_weights)
     preparation(settings.input)
     augmentation(settings.augmentation)
     grouping(settings.grouping, label_set)
     check_heads(settings)
-    _try_out(network(settings, label_set, pretrained=False), settings)
-
-
-def _check_start(settings: Settings, folder: Path) -> None:
-    """A model to start from has the settings' encoder, else that would stay random."""
-    from panembed.models.pretrained import read_config
-
-    theirs, ours = read_config(folder).settings["model"]["encoder"], settings.model.encoder
-    if theirs != ours:
-        raise SettingsError(
-            f"model.start_from: {settings.model.start_from} has the encoder {theirs}, but model.encoder is {ours}, "
-            f"which would start from random weights; add --set model.encoder={theirs}, or leave start_from out"
-        )
-
-
-def _check_encoder_weights(model: ModelSettings) -> None:
-    """A file of weights is there. What a hub or a package gives is only known once it is fetched."""
-    source = model.encoder_weights
-    if source not in ("none", "imagenet", "packaged") and not Path(source).is_file():
-        raise SettingsError(
-            f"model.encoder_weights: {source!r} is no file; expected none, imagenet, packaged, or the path of a state "
-            "dict"
-        )
-
-
-def _try_out(net: PanopticNet, settings: Settings) -> None:
-    """Let a network see one empty image of the size that training has, and check the size of what it gives."""
-    import torch
-
-    size = settings.augmentation.window or settings.input.size
-    told = f"model: architecture {settings.model.architecture!r} with encoder {settings.model.encoder!r}"
-    advice = "choose another, or leave out what model.options say about depth and upsampling"
-    was_training = net.training
-    try:
-        with torch.no_grad():
-            outputs = net.eval()(torch.zeros(1, 3, *size))
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise SettingsError(f"{told} can't take images of {size[0]} x {size[1]} ({reason}); {advice}") from error
-    finally:
-        net.train(was_training)
-    found = tuple(outputs[0].shape[-2:])
-    if found != tuple(size):
-        raise SettingsError(
-            f"{told} makes {found[0]} x {found[1]} pixels of {size[0]} x {size[1]}; expected as many; {advice}"
-        )
-
-
-def check_heads(settings: Settings) -> None:
-    """Check that grouping asks for nothing that the network has no head for.
-
-    Raises:
-        SettingsError: seed_map without a seed head, or a count by a density that there is none of.
-    """
-    if settings.grouping.method != "seed_map":
-        return
-    if settings.model.seed_head is None:
-        raise SettingsError(
-            "grouping.method seed_map needs a seed head, and this model has none; train one with "
-            "model.seed_head=parallel, or take another method"
-        )
-    of_classes = [values.recount for values in settings.grouping.by_class.values()]
-    if any(recount is not None for recount in (settings.grouping.recount, *of_classes)) and not settings.model.density:
-        raise SettingsError(
-            "grouping.recount needs a density, and this model has none; train one with model.density=true and "
-            "loss.density=1, or leave recount out"
-        )
-
-
-def check_effect(settings: Settings, path: Sequence[str], value: Any) -> None:
-    """Check that a setting is heeded by the way a trained model prepares images and groups pixels.
-
-    Args:
-        settings: with the value in its place.
-        path: of its key, such as ["grouping", "bandwidth"].
-        value: None passes, as it asks for nothing; so does what a mapping holds, if all of it is heeded.
-
-    Raises:
-        SettingsError: it has no effect.
-    """
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            check_effect(settings, [*path, str(key)], part)
-        return
-    method, name = settings.grouping.method, ".".join(path)
-    if path[0] == "grouping" and value is not None and path[-1] not in ("method", *HEEDED[method]):
-        raise SettingsError(
-            f"{name} has no effect with grouping.method {method}, which heeds {', '.join(HEEDED[method])}; leave it "
-            "out, or set grouping.method, too"
-        )
-    if name == "input.size" and settings.input.fit == "native":
-        raise SettingsError("input.size has no effect with input.fit native; set input.scale instead")
+    check_size(network(settings, label_set, pretrained=False), settings)
 
 
 def loss(settings: Settings, label_set: LabelSet, class_shares: NDArray[np.float64] | None = None) -> PanopticLoss:
@@ -335,14 +246,14 @@ def trainer(
     # A checkpoint has all weights, so those that the run began with need not be there any more.
     begins = not (resume and checkpoint.exists())
     net = network(settings, label_set, pretrained=begins and settings.model.start_from is None)
-    _try_out(net, settings)
+    check_size(net, settings)
     known = run / LEARNED_FROM_FILE
     seen = tuple(json.loads(known.read_text(encoding="utf-8"))) if not begins and known.is_file() else None
     if seen is None:
         seen = learned_before(settings)
     if settings.model.start_from is not None and begins:
         start = resolve_model_folder(settings.model.start_from)
-        _check_start(settings, start)
+        check_start(settings, start)
         anew = load_fitting_weights(start, net)
         logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
         if heads := sorted({name.partition(".")[0] for name in anew if not name.startswith(("encoder.", "decoder."))}):

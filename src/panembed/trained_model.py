@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from panembed import build
+from panembed.compatibility import check_effect, check_heads
 from panembed.config import Settings, parse_override
 from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
@@ -47,10 +48,10 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
         ) from error
     if overrides := tuple(overrides):
         settings = settings.changed(overrides)
-        build.check_heads(settings)
+        check_heads(settings)
         for override in overrides:
             try:
-                build.check_effect(settings, *parse_override(override))
+                check_effect(settings, *parse_override(override))
             except SettingsError as error:
                 raise SettingsError(f"--set {override!r}: {error}") from error
     net = build.network(settings, label_set, pretrained=False)

@@ -19,6 +19,7 @@ import yaml
 
 import panembed
 from panembed import build, trained_model
+from panembed.compatibility import check_effect, check_heads
 from panembed.datasets.part import choose_ids
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
@@ -29,7 +30,6 @@ from panembed.experiments.results import write_results
 from panembed.inference.predictor import PanopticModel
 from panembed.io.atomic import write_json, write_text
 from panembed.io.output_folder import claim_folder
-from panembed.models.pretrained import WEIGHTS
 from panembed.models.shipped import resolve_model_folder
 from panembed.run import train
 from panembed.termination import terminated_as_interrupted
@@ -72,9 +72,9 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
                 else:
                     build.grouping(run.settings.grouping, dataset.label_set)
                     build.preparation(run.settings.input)
-                    build.check_heads(run.settings)
+                    check_heads(run.settings)
                     for key, value in experiment.changes(run.variant).items():
-                        build.check_effect(run.settings, key.split("."), value)
+                        check_effect(run.settings, key.split("."), value)
             except SettingsError as error:
                 raise SettingsError(f"variant {run.variant}: {error}") from error
         run.state(experiment.score)
@@ -188,7 +188,7 @@ def _attempt(
 def _train_and_score(
     run: Run, dataset: Dataset, part: str, device: str, progress: Callable[[Run], AbstractContextManager[Any]]
 ) -> dict[str, Any]:
-    from panembed.models.pretrained import read_config
+    from panembed.models.pretrained import WEIGHTS, read_config
 
     if run.source is None:
         begun = run.is_begun()

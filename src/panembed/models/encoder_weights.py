@@ -30,6 +30,22 @@ _WAY_OUT = (
 )
 
 
+def check_source(source: str) -> None:
+    """Check that a file of weights is there. What a hub or a package gives is only known once it is fetched.
+
+    Args:
+        source: as for `load_encoder_weights`, or "none".
+
+    Raises:
+        SettingsError: no such file.
+    """
+    if source not in ("none", "imagenet", "packaged") and not Path(source).is_file():
+        raise SettingsError(
+            f"model.encoder_weights: {source!r} is no file; expected none, imagenet, packaged, or the path of a state "
+            "dict"
+        )
+
+
 def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> None:
     """Fill an encoder with pretrained weights, in place.
 
