@@ -33,7 +33,7 @@ def test_markdown():
     assert rows["leaf!small"] == ["33.3", "66.7", "50.0", "15.0", "37.5", "100.0", "1", "1", "1"]
     assert rows["**things**"][3:5] == ["15.0", "37.5"]
     assert rows["pot"] == ["-"] * 6 + ["0", "0", "0"]
-    assert "1 images; objects: 2 true, 2 predicted." in lines[-1]
+    assert "1 image; objects: 2 true, 2 predicted." in lines[-1]
     assert "SBD" in lines[-1]
     assert lines[-1].endswith("(every confidence 1).")
     ignoring = scores_markdown({**some_metrics(), "ap_min_area": 100}).splitlines()

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from panembed.metrics.panoptic_quality import PanopticQualityResult, Score
+from panembed.report.tables import counted
 
 
 def messages() -> Console:
@@ -101,7 +102,8 @@ def _counts(score: Score) -> list[str]:
 
 
 def _caption(metrics: dict[str, Any]) -> str:
-    parts = [f"{metrics['images']} images, {metrics['objects_true']} objects, {metrics['objects_predicted']} predicted"]
+    images, objects = counted(metrics["images"], "image"), counted(metrics["objects_true"], "object")
+    parts = [f"{images}, {objects}, {metrics['objects_predicted']} predicted"]
     if metrics.get("sbd") is not None:
         parts.append(f"SBD {100 * metrics['sbd']:.1f}, |DiC| {metrics['abs_dic']:.2f}, FBD {100 * metrics['fbd']:.1f}")
     if metrics.get("ap") is not None:

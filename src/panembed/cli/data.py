@@ -136,6 +136,7 @@ def convert_data(
     from panembed.cli.console import bar, messages
     from panembed.datasets.convert import check_conversion, convert
     from panembed.io.output_folder import claim_folder
+    from panembed.report.tables import counted
 
     dataset = open_data(folder, format, labels)
     check_conversion(dataset, to, output, images)
@@ -143,4 +144,4 @@ def convert_data(
     with bar() as progress:
         task = progress.add_task("writing", total=len(dataset), note="")
         convert(dataset, to, output, images=images, each=lambda id: progress.advance(task))
-    messages().print(f"{len(dataset)} images written to {output} as {to}", markup=False)
+    messages().print(f"{counted(len(dataset), 'image')} written to {output} as {to}", markup=False)

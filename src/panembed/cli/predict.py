@@ -41,6 +41,7 @@ def predict(
     from panembed.inference.prediction_folder import PredictionFolder
     from panembed.io.images import find_images
     from panembed.io.output_folder import claim_folder
+    from panembed.report.tables import counted
 
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
@@ -63,8 +64,8 @@ def predict(
         done = f"{predictions.num_images} of {len(files)} images are done, and {folder} tells of these"
         raise KeyboardInterrupt(done) from error
     messages().print(
-        f"{predictions.num_images} images, {predictions.num_objects} objects in {time.monotonic() - started:.1f} s; "
-        f"written to {folder}"
+        f"{counted(predictions.num_images, 'image')}, {counted(predictions.num_objects, 'object')} in "
+        f"{time.monotonic() - started:.1f} s; written to {folder}"
     )
     if predictions.failed:
         messages().print(f"{len(predictions.failed)} of {len(files)} images failed; see {folder / 'failed.csv'}")

@@ -106,13 +106,22 @@ def write_tables(folder: Path, name: str, metrics: Mapping[str, Any]) -> None:
     write_text(folder / "scores.tex", latex_rows({name: metrics}))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural but for one.
+
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _markdown_row(cells: Any) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
 def _remarks(metrics: Mapping[str, Any]) -> list[str]:
     counts = f"{metrics['objects_true']} true, {metrics['objects_predicted']} predicted"
-    parts = [f"{metrics['images']} images; objects: {counts}."]
+    parts = [f"{counted(metrics['images'], 'image')}; objects: {counts}."]
     if metrics.get("sbd") is not None:
         parts.append(
             f"SBD {percent(metrics['sbd'])}, abs. DiC {metrics['abs_dic']:.2f}, FBD {percent(metrics['fbd'])}."
