@@ -26,9 +26,10 @@ TINY = {
 }
 
 # Hypothesis looks for new cases on a developer's machine, and for the same ones where a build must be repeatable.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+# A deadline would tell of a busy machine.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @dataclass
@@ -56,6 +57,7 @@ def cli(monkeypatch, capsys):
         from panembed.cli.app import main
 
         monkeypatch.setattr(sys, "argv", ["panembed", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "80")
         capsys.readouterr()
         code = 0
         try:

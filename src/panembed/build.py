@@ -274,6 +274,12 @@ def trainer(
         source_scale=settings.augmentation.source_scale,
         seed=training.seed,
     )
+    if label_set.things and not examples.has_objects:
+        names = ", ".join(label_set[index].name for index in label_set.things)
+        raise InputError(
+            f"{dataset.root}: no training image has an object ({names}), so there is nothing to tell objects apart by; "
+            f"give every object a number of its own; `panembed data check {dataset.root}` shows what is read"
+        )
     objective = loss(settings, label_set, examples.class_shares(len(label_set)))
     config = {
         "settings": settings.model_dump(mode="json"),

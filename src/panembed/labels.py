@@ -132,8 +132,9 @@ class LabelSet:
         categories = []
         for number, row in enumerate(rows):
             try:
-                shade = 1 if row["isthing"] else 4  # stuff is dark, so that objects are seen on it
-                color = row.get("color") or [channel // shade for channel in distinct_color(number)]
+                own = distinct_color(number)
+                # Stuff is dark and nearly grey, so that objects are seen on it.
+                color = row.get("color") or (own if row["isthing"] else [30 + channel // 5 for channel in own])
                 red, green, blue = (int(channel) for channel in color)
                 categories.append(Category(int(row["id"]), str(row["name"]), bool(row["isthing"]), (red, green, blue)))
             except (KeyError, TypeError, ValueError, AttributeError) as error:

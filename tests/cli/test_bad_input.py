@@ -122,6 +122,19 @@ def test_unknown_class(train, data):
 
 
 @pytest.mark.slow
+def test_classes_without_objects(train, data):
+    (data / "labels.yaml").write_text(
+        "encoding: class-instance\nclasses:\n"
+        "  - {id: 0, name: soil, isthing: false}\n  - {id: 1, name: crop, isthing: true}\n"
+    )
+    for path in sorted((data / "labels").iterdir()):
+        write_label(data, path.stem, np.pad(np.ones((32, 32), np.uint16), 16))
+    sentence = train(data).sentence()
+    assert "no training image has an object (crop)" in sentence
+    assert "panembed data check" in sentence
+
+
+@pytest.mark.slow
 def test_truncated_training_image(train, data):
     path = data / "images/plant0006.png"
     path.write_bytes(path.read_bytes()[:1000])

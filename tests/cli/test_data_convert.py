@@ -177,7 +177,7 @@ def test_ids_in_folders(tmp_path):
     assert ids["folder"] == ["A1_plant1", "A2_plant1"]
     clash = Made(LEAVES, {"a/b": maps["A1/plant1"], "a_b": maps["A2/plant1"]})
     with pytest.raises(OutputError, match="a_b: would get the same name as a/b"):
-        convert(clash, "folder", tmp_path / "folder")
+        convert(clash, "folder", made_folder(tmp_path / "clash"))
 
 
 def test_cityscapes_ids(tmp_path):

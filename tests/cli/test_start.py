@@ -54,7 +54,8 @@ def test_help_is_fast():
 
 
 def test_python_m_is_the_command():
-    module, script = run(sys.executable, "-m", "panembed", "--help"), run(COMMAND, "--help")
+    wide = {**os.environ, "COLUMNS": "80"}
+    module, script = run(sys.executable, "-m", "panembed", "--help", env=wide), run(COMMAND, "--help", env=wide)
     assert (module.returncode, module.stderr) == (0, "")
     assert module.stdout == script.stdout.replace("Usage: panembed", "Usage: python -m panembed")
 

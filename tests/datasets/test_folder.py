@@ -140,6 +140,15 @@ def test_image_and_label_belong_together(tmp_path):
         FolderDataset(root)
 
 
+def test_letters_with_marks_are_one_however_they_are_spelt(tmp_path):
+    """Archives made on a Mac spell them as a letter and a mark."""
+    root = make(tmp_path / "d", {"Pr\u00e4parat": CELLS})
+    (root / "labels/Pr\u00e4parat.png").rename(root / "labels/Pra\u0308parat.png")
+    dataset = FolderDataset(root)
+    assert dataset.ids == ["Pr\u00e4parat"]
+    assert dataset.load(dataset.ids[0]).truth.num_instances == len(np.unique(CELLS)) - 1
+
+
 def test_wrong_folders(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         FolderDataset(tmp_path / "nowhere")

@@ -150,6 +150,7 @@ def test_what_could_not_be_written_is_told_after_an_interruption(tmp_path: Path)
     (tmp_path / "a_overlay.png").mkdir()
     with pytest.raises(OutputError, match=r"a_overlay\.png"), PredictionFolder(tmp_path, FIELD) as folder:  # noqa: PT012
         folder.add(Path("a.png"), result("a", 0))
+        assert folder._waiting[0].exception() is not None  # it was begun, hence not dropped
         raise KeyboardInterrupt
     assert not folder.has_tables
 

@@ -60,6 +60,7 @@ def test_an_array(model: PanopticModel) -> None:
     assert model.backend.shapes == [(1, 3, 64, 96)]  # type: ignore[attr-defined]
     assert result.image is image
     assert np.array_equal(image, before)
+    assert (result.name, model.predict(image, "plot 3").name) == ("image", "plot 3")
 
 
 @pytest.mark.parametrize("as_text", [True, False])
@@ -67,7 +68,7 @@ def test_a_path(model: PanopticModel, tmp_path: Path, as_text: bool) -> None:
     path = tmp_path / "plant 7.png"
     write_png(path, photo())
     result = model.predict(str(path) if as_text else path)
-    assert result.name == "plant 7"
+    assert (result.name, model.predict(path, name="7").name) == ("plant 7", "7")
     assert result.panoptic == model.segment(photo())
     assert np.array_equal(result.image, photo())
 

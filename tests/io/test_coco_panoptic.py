@@ -223,6 +223,26 @@ def test_writer_leaves_png_and_one_json(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.segments(LABEL_SET)[0], random_map(0).segments(LABEL_SET)[0])
 
 
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["000000142238.jpg", "5.png"], [142238, 5]),
+        (["000000142238.jpg", "a.png"], [1, 2]),
+        (["7.jpg", "007.png"], [1, 2]),
+        (["2.jpg", "1.jpg"], [2, 1]),
+    ],
+)
+def test_ids_from_names_that_are_numbers(tmp_path: Path, names: list[str], ids: list[int]) -> None:
+    with CocoPanopticWriter(tmp_path, LABEL_SET, ids_from_names=True) as writer:
+        for number, name in enumerate(names):
+            writer.add(f"{number}/{name}", random_map(number))
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    assert [(image["id"], image["file_name"]) for image in content["images"]] == [
+        (id, f"{number}/{name}") for number, (id, name) in enumerate(zip(ids, names))
+    ]
+    assert [entry["image_id"] for entry in content["annotations"]] == ids
+
+
 def test_an_error_inside_the_block_leaves_no_json(tmp_path: Path) -> None:
     def stop_half_way() -> None:
         with CocoPanopticWriter(tmp_path, LABEL_SET) as writer:

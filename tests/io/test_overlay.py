@@ -52,6 +52,28 @@ def test_objects_of_two_classes_have_their_own_colors() -> None:
     assert len(np.unique(picture[0], axis=0)) == 4
 
 
+def test_shades_tell_the_class() -> None:
+    """Of thirty objects of each class: nearer to their own class's hue than to the other's, and no two alike."""
+    field = LabelSet(
+        [Category(0, "soil", False), Category(1, "leaf", True, (0, 200, 0)), Category(2, "weed", True, (200, 0, 0))]
+    )
+    numbers = np.arange(1, 31)
+    picture = color_map(PanopticMap(np.repeat([[1], [2]], 30, axis=1), np.stack([numbers, numbers])), field)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 60
+    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    assert (green[0] > red[0] + 40).all()
+    assert (green[0] > blue[0] + 40).all()
+    assert (red[1] > green[1] + 40).all()
+    assert (red[1] > blue[1] + 40).all()
+
+
+def test_outlines_are_wider_in_large_pictures() -> None:
+    instance = np.zeros((200, 3700), int)
+    instance[50:150, 1000:3000] = 1
+    picture = overlay(np.zeros((200, 3700, 3), np.uint8), PanopticMap(np.minimum(instance, 1), instance), LEAVES)
+    assert np.count_nonzero((picture[:, 2000] == 255).all(1)) == 6  # three at the top, three below
+
+
 def test_a_single_stuff_class_stays_as_it_is() -> None:
     panoptic, image = scene(), photo()
     before = image.copy()

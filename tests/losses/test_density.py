@@ -106,3 +106,19 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         density_loss(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5, dtype=torch.int64))
     with pytest.raises(ValueError, match="go together"):
         density_loss(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), thing_ids=[1])
+
+
+@pytest.mark.parametrize("log_value", [-20.0, -50.0, -100.0, -1e4])
+def test_a_density_far_below_float32_keeps_its_loss_and_gradient(log_value: float) -> None:
+    instance, semantic = scene()
+    log_density = torch.full((1, 12, 12), log_value, requires_grad=True)
+    loss = density_loss(log_density, instance, semantic=semantic, thing_ids=[1])
+    loss.backward()
+    # Two objects, of 9 and 4 pixels: with d = exp(v) all but 0 the loss is linear in v, by hand.
+    truth = torch.tensor([1 / 9] * 9 + [1 / 4] * 4, dtype=torch.float64)
+    deviance = (truth * (truth.log() - log_value) - truth).sum() / 2
+    of_count = 2 * (torch.tensor(2 / 13, dtype=torch.float64).log() - log_value) - 2
+    assert float(loss.detach()) == pytest.approx(float(deviance + of_count), rel=1e-5)
+    assert log_density.grad is not None
+    expected = -truth[:9].mean() / 2 - 2 / 13
+    assert float(log_density.grad[0, 3, 3]) == pytest.approx(float(expected), rel=1e-3)  # float32 near 1e4

@@ -214,7 +214,7 @@ def test_pull_averages_over_objects_not_pixels():
 @given(seed=st.integers(0, 10**6))
 def test_ids_are_names_only(seed):
     embeddings, instance, semantic = random_case(seed)
-    names = torch.tensor([0, 70_001, 5, 123_456_789, 9])
+    names = torch.tensor([0, 70_001, 5, 2**62 + 123_456_789, 9])
     torch.testing.assert_close(
         discriminative_loss(embeddings, names[instance], semantic=semantic),
         discriminative_loss(embeddings, instance, semantic=semantic),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,30 @@ def test_names_that_fit(tmp_path, name):
     dataset = Plants("A1/plant000")
     matched = match_predictions(named(tmp_path, f"{name}.png"), dataset, dataset.ids)
     assert matched.place == {"A1/plant000": 0}
+
+
+class Converted(Plants):
+    """As written in another layout: photographs are called like their ids."""
+
+    def image_path(self, id):
+        return self.root / f"{id}.png"
+
+
+@pytest.mark.parametrize("name", ["plant000_rgb", "A1/plant000_rgb", "plant000_leftImg8bit"])
+def test_names_of_the_photographs_before_they_were_converted(tmp_path, name):
+    dataset = Converted("A1/plant000")
+    assert match_predictions(named(tmp_path, f"{name}.png"), dataset, dataset.ids).place == {"A1/plant000": 0}
+    # Beside one that fits as it is, it is another file.
+    both = match_predictions(named(tmp_path, "plant000.png"), dataset, dataset.ids)
+    assert [both.predictions.path(both.place["A1/plant000"]).name, len(both.strange)] == ["plant000.png", 1]
+
+
+@pytest.mark.parametrize(("spelt", "form"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_marks_in_either_spelling(tmp_path, spelt, form):
+    name = "Pr\u00e4parat"
+    dataset = Plants(unicodedata.normalize(spelt, name))
+    matched = match_predictions(named(tmp_path, unicodedata.normalize(form, name) + ".png"), dataset, dataset.ids)
+    assert list(matched.place.values()) == [0]
 
 
 @pytest.mark.parametrize("name", ["plant00", "A2/plant000", "plant0000", "xplant000", "A1/x/plant000"])

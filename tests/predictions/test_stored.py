@@ -15,6 +15,7 @@ from panembed.datasets.layout import open_dataset
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, SettingsError
 from panembed.evaluation import Evaluation, evaluate_predictions
+from panembed.io.cityscapes import CITYSCAPES
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.images import write_png
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, pack
@@ -271,6 +272,17 @@ def test_png_that_went_missing(coco):
 def test_recognised_by_its_numbers(tmp_path, numbers, label_set, format):
     write_png(tmp_path / "a.png", np.array([numbers], np.uint16))
     assert open_predictions(tmp_path, label_set).format == format
+
+
+def test_cityscapes_own_files_hold_ignored_classes(tmp_path):
+    """Caravans, polegroups, what is out of the region of interest: void, as in the truth; a group is no object."""
+    numbers = np.array([[7, 1, 18, 29, 29003, 26, 26004, 26004, 65535, 4]], np.uint16)
+    write_png(tmp_path / "a_gtFine_instanceIds.png", numbers)
+    panoptic = open_predictions(tmp_path, CITYSCAPES).read(0)
+    car = CITYSCAPES.index_of(26)
+    assert panoptic.semantic.tolist() == [[0, 255, 255, 255, 255, car, car, car, 255, 255]]
+    assert [number > 0 for number in panoptic.instance[0].tolist()] == [False] * 6 + [True] * 2 + [False] * 2
+    assert panoptic.crowd == frozenset()
 
 
 def test_first_image_that_decides(tmp_path):

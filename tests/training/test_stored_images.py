@@ -41,5 +41,7 @@ def test_more_objects_than_16_bits_count(monkeypatch: pytest.MonkeyPatch) -> Non
     sample = Sample(np.zeros((192, 192, 3), np.uint8), truth, "a")
     data = SyntheticDataset(1, size=192)
     monkeypatch.setattr(data, "load", lambda id: sample)
-    _, labels = StoredImages(data, data.ids, None)[0]
+    stored = StoredImages(data, data.ids, None)
+    assert stored.has_objects
+    _, labels = stored[0]
     assert np.array_equal(labels[1].numpy(), truth.instance)

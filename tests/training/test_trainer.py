@@ -258,6 +258,7 @@ def test_a_single_image(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there are fewer cores
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tmp_path, workers):
     changed = Augmentation(color_jitter=0.3, vertical_flip=True)

@@ -33,7 +33,7 @@ def check(
     from panembed.cli.tables import census_notes, census_table
     from panembed.datasets.census import take_census
     from panembed.errors import SettingsError
-    from panembed.io.contact_sheet import Gallery
+    from panembed.io.contact_sheet import CONTACT_SHEET_FILE, Gallery
     from panembed.io.output_folder import claim_folder
 
     if overwrite and output is None:
@@ -50,8 +50,8 @@ def check(
     for line in census_notes(census, len(getattr(dataset, "left_out", ()))):
         console.print(line, markup=False)
     if place is not None and len(gallery):
-        gallery.write(place / "contact_sheet.png")
-        messages().print(f"{len(gallery)} images drawn in {place / 'contact_sheet.png'}", markup=False)
+        gallery.write(place / CONTACT_SHEET_FILE)
+        messages().print(f"{len(gallery)} images drawn in {place / CONTACT_SHEET_FILE}", markup=False)
     for id, reason in census.broken.items():
         messages().print(f"{id}: {reason}", markup=False, soft_wrap=True)
     if census.broken:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from skimage.measure import label
 
 from panembed.datasets.sample import Dataset, FileDataset, Sample
 from panembed.errors import PanembedError
@@ -21,7 +23,11 @@ MOST_OF_IMAGE = 0.6
 """From this share of the image on, a lone object is worth a look."""
 
 MASK_PIECES = 3
-"""From this number of pieces on, a lone object is taken for a mask of many."""
+"""From this number of pieces on, an object is taken for a mask of many."""
+
+
+MOST_CLASSES = 20
+"""Images of more objects are not suspected of having classes for objects."""
 
 
 @dataclass
@@ -76,7 +82,7 @@ def take_census(
     things = dataset.label_set.things
     census = Census(objects={i: [] for i in things}, areas={i: [] for i in things})
     verify: Callable[[str], None] | None = getattr(dataset, "verify", None)
-    found = _Suspicions()
+    found = _Suspicions(has_stuff=bool(dataset.label_set.stuff))
     for id in dataset.ids:
         try:
             sample = dataset.load(id)
@@ -127,10 +133,21 @@ def _file_kind(path: Path) -> str:
         return f"{path.suffix.lstrip('.').upper()}, kind unknown"
 
 
+def _pieces(objects: NDArray[np.int32], semantic: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """For every piece of an object, which object it is of; pixels of one piece touch, if by a corner only."""
+    key = np.where(objects > 0, (semantic.astype(np.int64) << 32) | objects, 0)
+    _, number = np.unique(key, return_inverse=True)
+    pieces = label(number.reshape(key.shape) + 1, connectivity=2, background=0)
+    first = np.unique(pieces, return_index=True)[1]
+    of_piece = key.ravel()[first]
+    return of_piece[of_piece > 0]
+
+
 class _Suspicions:
     """Collects what is odd about single images, and what shows only when all are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_stuff: bool) -> None:
+        self._has_stuff = has_stuff
         self._ids: dict[str, list[str]] = defaultdict(list)
         self._sizes: dict[tuple[int, int], list[str]] = defaultdict(list)
         self._pictures: dict[bytes, list[str]] = defaultdict(list)
@@ -146,7 +163,9 @@ class _Suspicions:
         if (truth.semantic == IGNORE).all():
             self._ids["no pixel has a class"].append(sample.id)
         elif census.objects and census.per_image[-1] == 0:
-            self._ids["no objects"].append(sample.id)
+            unnumbered = np.isin(truth.semantic, list(census.objects)).any()
+            why = "no objects" + (", but pixels of things that no number tells apart" if unnumbered else "")
+            self._ids[why].append(sample.id)
         if census.per_image[-1] == 1:
             is_object = (truth.instance > 0) & np.isin(truth.semantic, list(census.objects))
             if is_object.mean() >= MOST_OF_IMAGE:
@@ -154,11 +173,23 @@ class _Suspicions:
             pieces = ndimage.label(is_object, structure=np.ones((3, 3)))[1]
             if pieces >= MASK_PIECES:
                 self._ids[f"a single object in {MASK_PIECES} or more pieces: a mask of many?"].append(sample.id)
+        elif 1 < census.per_image[-1] <= MOST_CLASSES:
+            objects = np.where(np.isin(truth.semantic, list(census.objects)), truth.instance, 0)
+            _, parts = np.unique(_pieces(objects, truth.semantic), return_counts=True)
+            if np.count_nonzero(parts >= MASK_PIECES) > 0.5 * census.per_image[-1]:
+                self._ids[
+                    f"most objects are in {MASK_PIECES} or more pieces: are the numbers classes? (labels.yaml says)"
+                ].append(sample.id)
 
     def result(self, census: Census) -> dict[str, list[str]]:
         for group in self._pictures.values():
             if len(group) > 1:
                 self._ids["the same picture more than once"].append(" = ".join(group))
+        stuff = {index for index in census.pixels if index != IGNORE} - census.objects.keys()
+        if census.objects and census.pixels and not stuff and self._has_stuff:
+            self._ids["no pixel of any image is background: are the numbers colours, or is 0 missing?"] += [
+                sample_id for group in self._sizes.values() for sample_id in group
+            ]
         most = max(census.sizes.values(), default=0)
         if census.images >= 10 and most >= 0.9 * census.images:
             for group in self._sizes.values():

@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from panembed.errors import InputError, OutputError, SettingsError
 from panembed.io.atomic import atomic_path, write_text
 from panembed.io.cityscapes import encode_instance_ids
 from panembed.io.coco_panoptic import CocoPanopticWriter
+from panembed.io.contact_sheet import CONTACT_SHEET_FILE
 from panembed.io.images import IMAGE_SUFFIXES, write_png
 from panembed.io.label_images import write_instances
 from panembed.io.packed import (
@@ -42,6 +43,9 @@ from panembed.labels import LabelSet, PanopticMap
 IMAGE_WAYS = ("copy", "link", "none")
 """What becomes of the photographs."""
 
+WITHOUT_IMAGES = ("coco-panoptic", "cityscapes")
+"""Layouts that scoring programs read without photographs."""
+
 
 class _Writer(Protocol):
     """One layout: where the photograph goes, and how the truth is written."""
@@ -50,6 +54,10 @@ class _Writer(Protocol):
 
     def image_target(self, id: str) -> Path:
         """Path of the photograph, without suffix."""
+        ...
+
+    def label_target(self, id: str) -> Path:
+        """Path of the truth, without suffix."""
         ...
 
     def new_id(self, id: str) -> str:
@@ -81,6 +89,9 @@ class _CocoPanoptic:
     def image_target(self, id: str) -> Path:
         return self.root / "images" / id
 
+    def label_target(self, id: str) -> Path:
+        return self.root / "panoptic" / id
+
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
         self._writer.add(f"{id}{image.suffix}", truth, self._ids.get(id))
 
@@ -107,8 +118,11 @@ class _Folder:
     def image_target(self, id: str) -> Path:
         return self.root / "images" / self.new_id(id)
 
+    def label_target(self, id: str) -> Path:
+        return self.root / self.folder / self.new_id(id)
+
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
-        path = self.root / self.folder / f"{self.new_id(id)}.png"
+        path = _with_suffix(self.label_target(id), ".png")
         encode = encode_objects if self.encoding == "instances" else encode_packed
         numbers = encode(truth, self.label_set, void=self.void)
         path.parent.mkdir(exist_ok=True)
@@ -146,8 +160,11 @@ class _Cvppp:
     def image_target(self, id: str) -> Path:
         return self.root / f"{self.new_id(id)}_rgb"
 
+    def label_target(self, id: str) -> Path:
+        return self.root / f"{self.new_id(id)}_label"
+
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
-        path = self.root / f"{self.new_id(id)}_label.png"
+        path = _with_suffix(self.label_target(id), ".png")
         path.parent.mkdir(exist_ok=True)
         write_leaf_labels(path, truth, self.label_set)
 
@@ -168,8 +185,11 @@ class _Cityscapes:
     def image_target(self, id: str) -> Path:
         return self.root / "leftImg8bit" / f"{self.new_id(id)}_leftImg8bit"
 
+    def label_target(self, id: str) -> Path:
+        return self.root / "gtFine" / f"{self.new_id(id)}_gtFine_instanceIds"
+
     def add(self, id: str, truth: PanopticMap, image: Path) -> None:
-        path = self.root / "gtFine" / f"{self.new_id(id)}_gtFine_instanceIds.png"
+        path = _with_suffix(self.label_target(id), ".png")
         numbers = encode_instance_ids(truth, self.label_set)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, numbers)
@@ -208,7 +228,8 @@ def convert(
         dataset: with truth.
         form: one of `FORMS`.
         output: a folder that exists; files of the same names are replaced.
-        images: `copy` the photographs, `link` to them (symbolic links, no space), or `none` (COCO panoptic only).
+        images: `copy` the photographs, `link` to them (symbolic links, no space), or `none` (COCO panoptic
+            and Cityscapes only: files for scoring programs).
             A photograph that isn't PNG is written anew as PNG where the layout asks for PNG.
         each: called with every id that is done.
 
@@ -216,7 +237,7 @@ def convert(
         SettingsError: `form` or `images` is unknown, or the layout can't be without photographs.
         InputError: an image or its truth can't be read.
         OutputError: the layout can't say what a truth says, two ids would get one name, `output` is the data set's own
-            folder, or it can't be written. Images that were written before that stay.
+            folder or holds pictures of other images, or it can't be written. Images that were written before that stay.
 
     >>> import tempfile
     >>> from panembed.datasets.layout import open_dataset
@@ -230,6 +251,12 @@ def convert(
     output = Path(output)
     split = _split_of(dataset, form)
     writer = FORMS[form](output, dataset)
+    _refuse_strangers(output, writer, dataset.ids)
+    if split is None and (output / SPLIT_FILE).is_file():
+        try:
+            Split.read(output / SPLIT_FILE).check([writer.new_id(id) for id in dataset.ids])
+        except InputError as error:
+            raise OutputError(f"{output / SPLIT_FILE}: is of other images ({error}); move it elsewhere") from error
     taken: dict[Path, str] = {}
     for id in dataset.ids:
         target = writer.image_target(id)
@@ -253,6 +280,20 @@ def convert(
     if split is not None:
         train, val, test = (tuple(map(writer.new_id, split.select(part))) for part in PARTS)
         dataclasses.replace(split, train=train, val=val, test=test).write(output / SPLIT_FILE)
+
+
+def _refuse_strangers(output: Path, writer: _Writer, ids: Sequence[str]) -> None:
+    """Refuse pictures of other images among those that will be written: both would be read as one data set."""
+    ours = {target for id in ids for target in (writer.image_target(id), writer.label_target(id))}
+    # Cityscapes has a second picture of every truth.
+    ours |= {path.with_name(path.name.replace("_instanceIds", "_labelIds")) for path in ours}
+    for path in sorted(output.rglob("*")):
+        picture = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if picture and path.with_suffix("") not in ours and path.name != CONTACT_SHEET_FILE:
+            raise OutputError(
+                f"{path}: would lie among the images of this data set, and be taken for one of them; choose another "
+                "folder, or move what is in this one elsewhere"
+            )
 
 
 def _split_of(dataset: Dataset, form: str) -> Split | None:
@@ -284,8 +325,10 @@ def check_conversion(dataset: Dataset, form: str, output: str | os.PathLike[str]
         raise SettingsError(f"layout {form!r} is unknown; expected one of {', '.join(FORMS)}{hint}")
     if images not in IMAGE_WAYS:
         raise SettingsError(f"images is {images!r}; expected {', '.join(IMAGE_WAYS)}")
-    if images == "none" and form != "coco-panoptic":
-        raise SettingsError(f"layout {form} needs the photographs; expected images copy or link, or coco-panoptic")
+    if images == "none" and form not in WITHOUT_IMAGES:
+        raise SettingsError(
+            f"layout {form} needs the photographs; expected images copy or link, or {' or '.join(WITHOUT_IMAGES)}"
+        )
     if Path(output).resolve() == dataset.root.resolve():
         raise OutputError(f"{output}: is the data set itself; choose another folder")
 
@@ -319,8 +362,12 @@ def _photograph(dataset: Dataset, id: str, target: Path, png_only: bool) -> tupl
     if usable and png_only:
         with open(source, "rb") as file:
             usable = file.read(8) == b"\x89PNG\r\n\x1a\n"
-    # Not with_suffix: names may hold dots.
-    return target.with_name(target.name + (source.suffix if usable else ".png")), usable
+    return _with_suffix(target, source.suffix if usable else ".png"), usable
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    """The path with a suffix more; unlike Path.with_suffix it leaves names that hold dots whole."""
+    return path.with_name(path.name + suffix)
 
 
 def _place(dataset: Dataset, id: str, path: Path, as_it_is: bool, link: bool) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,15 +262,25 @@ def _label_folder(root: Path) -> Path:
     return there[0]
 
 
+def composed(name: str) -> str:
+    """A name with one spelling of letters with marks; archives from a Mac have another than most programs.
+
+    >>> composed("u" + chr(0x308)) == "ü"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in images_in(folder):
-        if path.stem in found:
+        stem = composed(path.stem)
+        if stem in found:
             raise InputError(
-                f"{path}: has the same name as {found[path.stem].name}; expected one file for each name; rename or "
+                f"{path}: has the same name as {found[stem].name}; expected one file for each name; rename or "
                 "remove one"
             )
-        found[path.stem] = path
+        found[stem] = path
     return found
 
 
@@ -285,7 +296,7 @@ def _pairs(
             f"{here[stem]}: has no {what}; expected a file {stem}.png (or jpg, bmp, tif) in {there}{more}; add it, or "
             "move this one elsewhere"
         )
-    return {stem: (images[stem], labels[stem]) for stem in images}
+    return {images[stem].stem: (images[stem], labels[stem]) for stem in images}
 
 
 def read_label_coding(path: str | os.PathLike[str]) -> LabelCoding:

@@ -64,7 +64,7 @@ class PredictionFolder:
             self._write_objects = stack.enter_context(
                 csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns))
             )
-            self._coco = stack.enter_context(CocoPanopticWriter(self.folder, self.label_set))
+            self._coco = stack.enter_context(CocoPanopticWriter(self.folder, self.label_set, ids_from_names=True))
             self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
             stack.push(self._finish)
             self._end = stack.pop_all()

@@ -45,11 +45,12 @@ class PanopticModel:
         self.preparation = preparation
         self.grouping = grouping or Grouping()
 
-    def predict(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> PanopticResult:
+    def predict(self, image: NDArray[np.uint8] | str | os.PathLike[str], name: str | None = None) -> PanopticResult:
         """Segment one image.
 
         Args:
             image: HxWx3 uint8 RGB, or a path.
+            name: what files that `PanopticResult.save` writes are called by; None takes the file's name, or "image".
 
         Returns:
             The result at the image's own size.
@@ -59,8 +60,10 @@ class PanopticModel:
             ValueError: the array isn't HxWx3 uint8.
         """
         if isinstance(image, str | os.PathLike):
-            return PanopticResult(self.segment(pixels := read_image(image)), self.label_set, pixels, Path(image).stem)
-        return PanopticResult(self.segment(image), self.label_set, image)
+            pixels, name = read_image(image), name or Path(image).stem
+        else:
+            pixels, name = image, name or "image"
+        return PanopticResult(self.segment(pixels), self.label_set, pixels, name)
 
     def segment(self, image: NDArray[np.uint8]) -> PanopticMap:
         """The panoptic map of an HxWx3 uint8 image."""

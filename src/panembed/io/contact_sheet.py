@@ -13,6 +13,9 @@ from panembed.io.images import write_png
 from panembed.io.overlay import overlay
 from panembed.labels import LabelSet, PanopticMap
 
+CONTACT_SHEET_FILE = "contact_sheet.png"
+"""What the sheet of a data set is called."""
+
 _MARGIN, _TEXT = 8, 18
 
 

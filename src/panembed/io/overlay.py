@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from panembed.labels import LabelSet, PanopticMap, Segment, distinct_color
 
 _COLORS_PER_CLASS = 1009
 
+_PIXELS_A_LINE = 1200
+"""Of a picture's longer side: with as many again an outline is a pixel wider, to be seen when it is shown whole."""
+
 
 def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
     """Paint stuff in its class's colour and every object in a colour of its own; void is black.
+
+    Where things have classes of different colours, an object's colour is a shade of its class's.
 
     Args:
         panoptic: HxW.
@@ -24,12 +32,36 @@ def color_map(panoptic: PanopticMap, label_set: LabelSet) -> NDArray[np.uint8]:
     return np.take(_palette(segments, label_set), segment_map, axis=0)
 
 
+def tells_classes(label_set: LabelSet) -> bool:
+    """Whether objects' colours tell their class: there are several thing classes, each of a colour of its own.
+
+    >>> tells_classes(LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}]))
+    False
+    """
+    colors = {label_set[index].color for index in label_set.things}
+    return 1 < len(colors) == len(label_set.things)
+
+
+def _shade(color: tuple[int, int, int], number: int) -> tuple[int, int, int]:
+    """The `number`-th of endlessly many shades of a colour: lighter, darker, and a little to either side in hue."""
+    step = number * 0.618033988749895 % 1.0
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
+    hue = (hue + 0.06 * (number * 0.754877666246693 % 1.0 - 0.5)) % 1.0
+    saturation *= 1 - 0.45 * (number * 0.569840290998053 % 1.0)
+    value = min(1.0, (0.25 + 0.75 * value) * (0.7 + 0.45 * step))
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
 def _palette(segments: list[Segment], label_set: LabelSet) -> NDArray[np.uint8]:
     """Colours of segments 0..S; 0 is void and black."""
     palette = np.zeros((len(segments) + 1, 3), dtype=np.uint8)
+    shaded = tells_classes(label_set)
     for segment in segments:
         category = label_set[segment.category]
-        if category.is_thing:
+        if category.is_thing and shaded:
+            palette[segment.id] = _shade(category.color, segment.instance)
+        elif category.is_thing:
             # Instances count within a class, so each class starts elsewhere in the list of colours.
             number = segment.instance + _COLORS_PER_CLASS * label_set.things.index(segment.category)
             palette[segment.id] = distinct_color(number)
@@ -73,8 +105,9 @@ def overlay(
 
 
 def _outlines(objects: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Pixels whose right or lower neighbour is of another object, or of none."""
+    """Pixels whose right or lower neighbour is of another object, or of none; wider lines in large pictures."""
     edge = np.zeros(objects.shape, dtype=bool)
     edge[:, :-1] = objects[:, :-1] != objects[:, 1:]
     edge[:-1] |= objects[:-1] != objects[1:]
-    return edge
+    width = max(objects.shape) // _PIXELS_A_LINE
+    return maximum_filter(edge, size=width) if width > 1 else edge

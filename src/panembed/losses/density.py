@@ -77,9 +77,10 @@ def density_loss(
             continue
         log_d = log_density[index][inside].float().clamp_max(_MAX_LOG_DENSITY)
         log_y = -areas.float().log()[group[inside]]
-        count, density = whole.sum().float(), log_d.exp().sum()
+        # The sum's log by itself: a density too small for float32 still has one, and a gradient.
+        count, density, log_sum = whole.sum().float(), log_d.exp().sum(), log_d.logsumexp(0)
         deviance = (log_y.exp() * (log_y - log_d)).sum() - count + density
-        of_count = count * (count / density).log() - count + density
+        of_count = count * (count.log() - log_sum) - count + density
         total = total + deviance / count + of_count
     return total / max(1, len(log_density))
 

@@ -105,6 +105,10 @@ def _uncompiled_loss(
     return loss
 
 
+_MAX_ID = 1 << 40
+"""From here on ids are numbered anew, as image, class and id together would not fit 64 bits."""
+
+
 def _group_pixels(
     instance: Tensor, semantic: Tensor | None, thing_ids: Sequence[int] | None
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
@@ -132,6 +136,8 @@ def _group_pixels(
         return flat if pixel is None else flat.index_select(0, pixel)
 
     ids = select(instance)
+    if int(ids.max()) >= _MAX_ID:
+        ids = torch.unique(ids, return_inverse=True)[1]
     num_ids, num_classes = int(ids.max()) + 1, 1
     key = select(torch.arange(batch, device=ids.device)[:, None, None].expand_as(instance))
     if semantic is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.errors import InputError, SettingsError
+from panembed.io.cityscapes import CITYSCAPES, decode_instance_ids
 from panembed.io.label_images import read_label_image
 from panembed.labels import IGNORE, LabelSet, PanopticMap, unpack
 
@@ -87,7 +88,11 @@ class LabelImagePredictions:
             return self._from_instances(numbers, path, semantic)
         void = set(_VOID) - {category.id for category in self._label_set}
         try:
-            packed = unpack(numbers, self._label_set, void)
+            if list(self._label_set) == list(CITYSCAPES):
+                # Its own files hold classes that scoring leaves out, too.
+                packed = decode_instance_ids(np.where(np.isin(numbers, list(void)), 0, numbers))
+            else:
+                packed = unpack(numbers, self._label_set, void)
         except InputError as error:
             hint = "; if the numbers only tell objects apart, say so with the format instances" if self._guessed else ""
             raise InputError(f"{path}: {error}{hint}") from error

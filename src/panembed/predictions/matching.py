@@ -9,10 +9,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from panembed.datasets.coco_panoptic import CocoPanopticDataset
+from panembed.datasets.folder import composed
 from panembed.datasets.sample import Dataset, FileDataset
 from panembed.errors import InputError
 from panembed.labels import IGNORE, PanopticMap
 from panembed.predictions.stored import Predictions
+
+_ENDINGS = ("_leftImg8bit", "_rgb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,11 @@ def match_predictions(
 ) -> MatchedPredictions:
     """Find the prediction of every image by its name.
 
-    An image goes by its id (`A1/plant001`) and by the names of its files (`A1/plant001_rgb`, `A1/plant001_label`), with
-    or without the folders in front; folders that both have must agree. Where truth and predictions are COCO panoptic
-    files, the image id counts where no name fits; one that is a number only if the predictions list no images.
+    An image goes by its id (`A1/plant001`) and by the names of its files (`A1/plant001_rgb`, `A1/plant001_label`),
+    with or without the folders in front; folders that both have must agree. A prediction that no name fits goes
+    without the ending of CVPPP's or Cityscapes' photographs. Letters with marks are the same however Unicode spells
+    them. Where truth and predictions are COCO panoptic files, the image id counts where no name fits; one that is a
+    number only if the predictions list no images.
 
     Args:
         predictions: what there is.
@@ -85,19 +90,27 @@ def match_predictions(
     index: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for id in dataset.ids:
         for name in _truth_names(dataset, id):
-            parts = PurePosixPath(name).parts
+            parts = PurePosixPath(composed(name)).parts
             index.setdefault(parts[-1], []).append((parts, id))
     place: dict[str, int] = {}
-    strange = []
+    later, strange = [], []
     for position, names in enumerate(predictions.names):
         owner = _owner(names, index, predictions.path(position))
         if owner is None:
-            strange.append(predictions.path(position))
+            later.append(position)
         elif owner in place:
             raise InputError(
                 f"{predictions.path(position)}: is a second prediction for {owner}, beside "
                 f"{predictions.path(place[owner])}; expected one; remove or rename the other"
             )
+        else:
+            place[owner] = position
+    for position in later:
+        # Photographs lose these endings where a data set is written in another layout.
+        bare = tuple(name.removesuffix(end) for name in predictions.names[position] for end in _ENDINGS)
+        owner = _owner(bare, index, predictions.path(position))
+        if owner is None or owner in place:
+            strange.append(predictions.path(position))
         else:
             place[owner] = position
     missing = tuple(id for id in ids if id not in place)
@@ -132,7 +145,7 @@ def _truth_names(dataset: Dataset, id: str) -> list[str]:
 def _owner(names: tuple[str, ...], index: dict[str, list[tuple[tuple[str, ...], str]]], path: Path) -> str | None:
     """The id whose name is the same, or the end of the other; the first of the prediction's names that fits counts."""
     for name in names:
-        parts = PurePosixPath(name).parts
+        parts = PurePosixPath(composed(name)).parts
         near = index.get(parts[-1], []) if parts else []
         exact = {id for own, id in near if own == parts}
         fitting = exact or {id for own, id in near if own[-len(parts) :] == parts[-len(own) :]}

@@ -22,8 +22,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from panembed.io.atomic import atomic_path
-from panembed.io.overlay import color_map, overlay
-from panembed.labels import LabelSet, PanopticMap
+from panembed.io.overlay import color_map, overlay, tells_classes
+from panembed.labels import IGNORE, LabelSet, PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, classify_objects
 from panembed.metrics.overlaps import count_overlaps
 
@@ -154,6 +154,14 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
         axes["prediction"].set_xlabel(row.caption, fontsize=8)
     for axis, title in zip(grid[0], columns):
         axis.set_title(title, fontsize=10)
+    if tells_classes(label_set):
+        shown = np.unique([index for row in rows for index in np.unique([row.truth.semantic, row.prediction.semantic])])
+        patches = []
+        for index in shown[shown != IGNORE].tolist():
+            red, green, blue = (channel / 255 for channel in label_set[index].color)
+            patches.append(Patch(color=(red, green, blue), label=label_set[index].name.replace("$", r"\$")))
+        columns_of_names = min(len(patches), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
+        figure.legend(handles=patches, fontsize=8, ncols=columns_of_names, loc="outside upper center", frameon=False)
     _add_legend(figure, drawn)
     _save(figure, path)
 

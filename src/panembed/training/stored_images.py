@@ -35,6 +35,7 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
     Attributes:
         num_kept: how many are in memory.
         class_counts: pixels of each class index.
+        has_objects: whether any image shows one.
 
     Raises:
         InputError: one can't be read; each is read once here.
@@ -46,10 +47,12 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
         self._dataset, self._ids, self._size = dataset, ids, size
         self._kept: list[tuple[Tensor, Tensor]] = []
         self.class_counts = np.zeros(IGNORE, dtype=np.int64)
+        self.has_objects = False
         left = max_bytes
         for id in ids:
             image, labels = _keep(dataset.load(id), size, dataset.label_set.things)
             self.class_counts += np.bincount(labels[0].numpy().ravel(), minlength=IGNORE + 1)[1:]
+            self.has_objects |= bool(labels[1].any())
             left -= image.nbytes + labels.nbytes
             if left >= 0:
                 self._kept.append((image, labels))

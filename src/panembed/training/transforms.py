@@ -220,6 +220,11 @@ class TrainingSet(TorchDataset[TrainingExample]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether any image shows an object."""
+        return self._kept.has_objects
+
     def class_shares(self, num_classes: int) -> NDArray[np.float64]:
         """The share that each class has of all labelled pixels; 0 for one that doesn't occur."""
         counts = self._kept.class_counts[:num_classes]
