@@ -21,6 +21,7 @@ from panembed.config import AugmentationSettings, GroupingSettings, InputSetting
 from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
+from panembed.environment import available_cores
 from panembed.errors import InputError, MissingExtraError, SettingsError
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
@@ -314,7 +315,7 @@ def trainer(
         patience=training.patience,
         validate_every=training.validate_every,
         seed=training.seed,
-        num_workers=training.num_workers,
+        num_workers=min(training.num_workers, available_cores()),
         checkpoint_seconds=training.checkpoint_seconds,
         progress=progress,
     )

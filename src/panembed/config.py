@@ -143,7 +143,11 @@ class TrainingSettings(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto takes bfloat16 where the device computes in it"
     )
-    num_workers: int = Field(0, ge=0, description="processes that augment images; 0 does it in the training process")
+    num_workers: int = Field(
+        0,
+        ge=0,
+        description="processes that augment images, no more than there are cores; 0 does it in the training process",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of the weights, the order of images and their changes")
     checkpoint_seconds: float = Field(60.0, ge=0, description="at least this long between checkpoints within an epoch")
 

@@ -38,3 +38,8 @@ def environment() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "packages": packages,
     }
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which a container or a cluster's job may be given few of."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

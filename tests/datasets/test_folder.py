@@ -177,6 +177,9 @@ def test_other_size(tmp_path):
     Image.fromarray(CELLS[:, :-2]).save(root / "labels" / "a.png")
     with pytest.raises(InputError, match=r"labels/a\.png: label is 7x6 pixels, but its image a\.png is 9x6"):
         FolderDataset(root).load("a")
+    Image.fromarray(CELLS.T.copy()).save(root / "labels" / "a.png")
+    with pytest.raises(InputError, match=r"label is 6x9 .* is 9x6; .*; a JPEG is turned .* turn the label, too"):
+        FolderDataset(root).load("a")
 
 
 def test_unknown_class_names_file_and_classes(tmp_path):

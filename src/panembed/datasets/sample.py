@@ -145,8 +145,10 @@ class FileDataset:
         """Image and truth; InputError where they differ in size."""
         image, truth = self.read_image(id), self.read_truth(id)
         if image.shape[:2] != truth.shape:
+            lies = image.shape[:2] == truth.shape[::-1]
             raise InputError(
                 f"{self.label_path(id)}: label is {truth.shape[1]}x{truth.shape[0]} pixels, but its image "
                 f"{self.image_path(id).name} is {image.shape[1]}x{image.shape[0]}; expected the same size"
+                + ("; a JPEG is turned as its EXIF orientation says: turn the label, too" if lies else "")
             )
         return Sample(image, truth, id)

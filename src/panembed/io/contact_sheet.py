@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,18 +77,23 @@ def contact_sheet(
     rows = -(-len(pictures) // columns)
     high = max(picture.shape[0] for _, picture in pictures) + _TEXT
     sheet = Image.new("RGB", (columns * (size + _MARGIN) + _MARGIN, rows * (high + _MARGIN) + _MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw, font = ImageDraw.Draw(sheet), _font()
     for number, (name, picture) in enumerate(pictures):
         x = _MARGIN + number % columns * (size + _MARGIN)
         y = _MARGIN + number // columns * (high + _MARGIN)
         sheet.paste(Image.fromarray(picture), (x, y))
-        # Pillow's own font knows few letters beyond these, and an old one fails on them.
-        name = name.encode("ascii", "replace").decode()
         # The end of a name tells images apart, and its beginning is the folder.
         while len(name) > 1 and draw.textlength(name, font=font) > size:
             name = "~" + name[2:]
         draw.text((x, y + high - _TEXT + 2), name, fill="black", font=font)
     return np.asarray(sheet)
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """Matplotlib's font, which knows more letters than Pillow's own."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 11)
 
 
 class Gallery:

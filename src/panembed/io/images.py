@@ -100,7 +100,9 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
             f"{path}: is a PNG of 16-bit grey with alpha, of which 8 bits can be read; save it without alpha"
         )
     if samples.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: holds {samples.dtype} values; expected 8 or 16 bits a sample; convert it first")
+        raise InputError(
+            f"{path}: holds {samples.dtype} values; expected 8 or 16 bits a sample, unsigned; convert it first"
+        )
     if samples.ndim == 3 and samples.shape[2] in (2, 4):
         samples = samples[..., :-1]
     if samples.ndim == 3 and samples.shape[2] not in (1, 3):
