@@ -14,13 +14,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from panembed.errors import SettingsError
+from panembed.io.yaml_text import load_yaml
 
 PREDICTION_SECTIONS = ("input", "grouping")
 """The sections of settings that prediction heeds; all others are for training."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True, allow_inf_nan=False)
 
 
 class InputSettings(_Section):
@@ -272,9 +273,9 @@ class Settings(_Section):
                 reason = getattr(error, "strerror", None) or str(error)
                 raise SettingsError(f"--config {config}: can't be read ({reason}); expected a YAML file") from error
         try:
-            data = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+            data = load_yaml(text) or {}
+        except ValueError as error:
+            raise SettingsError(f"{where}: not YAML: {error}") from error
         for override in overrides:
             _apply(data, override)
         return cls.from_mapping(data, where)
@@ -376,11 +377,11 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     if not equals or not key:
         raise SettingsError(f"--set {override!r}: expected KEY=VALUE, such as training.epochs=50")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = load_yaml(value)
         if isinstance(parsed, str):
             with contextlib.suppress(ValueError):  # YAML 1.1 reads 3e-4 as text
                 parsed = float(parsed)
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise SettingsError(f"--set {override!r}: the value isn't YAML") from error
     return key.strip().split("."), parsed
 

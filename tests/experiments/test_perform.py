@@ -326,6 +326,7 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
         ),
         ({"from": "plain", "set": {"input.scale": 2}}, r"input\.scale 2\.0 has no effect with input\.fit resize"),
         ({"set": {"grouping.method": "seed_map"}}, r"grouping\.method seed_map needs a seed head"),
+        ({"set": {"grouping.least_seed": 0.3}}, r"grouping\.least_seed has no effect with grouping\.m"),
         ({"from": "plain", "set": {"grouping.method": "seed_map"}}, r"grouping\.method seed_map needs a seed head"),
         (
             {"from": "plain", "set": {"grouping.least_seed": 0.3}},

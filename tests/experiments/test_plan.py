@@ -157,3 +157,29 @@ class TestFile:
                     assert pq == pytest.approx(sq * rq / 100, abs=0.15)
                 both = [reference.values[f"{part}.pq"] for part in ("things", "stuff")]
                 assert reference.values["all.pq"] == pytest.approx(np.mean(both), abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("title: a\npreset: leaf\nvariants: [{name: a}]\nvariants: [{name: b}]", "the key 'variants' occurs twice"),
+        ("title: 2020-13-45\npreset: leaf\nvariants: [{name: a}]", "not YAML: month must be in 1..12"),
+        ("title: a\npreset: leaf\nvariants: " + "[" * 3000, "not YAML"),
+        ("title: a\npreset: leaf\nset: {model.start_from: 2020-01-01}\nvariants: [{name: a}]", "model.start_from: exp"),
+        (f"title: a\npreset: leaf\nvariants: [{{name: {'a' * 101}}}]", "variants.0.name"),
+        ("title: a\npreset: leaf\nset: {grouping.max_distance: .inf}\nvariants: [{name: a}]", "finite number"),
+        (
+            "title: a\npreset: leaf\nvariants: [{name: a}]\n"
+            "references: [{name: b, source: c, values: {things.pq: .nan}}]",
+            "finite number",
+        ),
+    ],
+)
+def test_text_that_yaml_or_json_stumbles_over(load, text, sentence):
+    with pytest.raises(SettingsError, match=sentence):
+        load(text)
+
+
+def test_letters_beyond_16_bits_stay_whole(load, tmp_path):
+    experiment = load(changed(["variants", 0, "set"], {"model.start_from": "runs/\U0001f331"}))
+    assert experiment.runs(tmp_path)[0].settings.model.start_from == "runs/\U0001f331"

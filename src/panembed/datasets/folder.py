@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -34,6 +33,7 @@ from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError, SettingsError
 from panembed.io.images import images_in, read_raster
 from panembed.io.label_images import read_label_image
+from panembed.io.yaml_text import load_yaml
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, unpack
 
 OBJECTS = LabelSet([Category(0, "background", False), Category(1, "object", True, (230, 120, 40))])
@@ -315,12 +315,12 @@ def read_label_coding(path: str | os.PathLike[str]) -> LabelCoding:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a description of the labels; check the path") from error
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path and its permissions") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except ValueError as error:
         cause = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: is not valid YAML ({cause}); mend it") from error
     return label_coding(data, str(path))

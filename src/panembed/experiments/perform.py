@@ -73,8 +73,8 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
                     build.grouping(run.settings.grouping, dataset.label_set)
                     build.preparation(run.settings.input)
                     check_heads(run.settings)
-                    for key, value in experiment.changes(run.variant).items():
-                        check_effect(run.settings, key.split("."), value)
+                for key, value in experiment.changes(run.variant).items():
+                    check_effect(run.settings, key.split("."), value)
             except SettingsError as error:
                 raise SettingsError(f"variant {run.variant}: {error}") from error
         run.state(experiment.score)

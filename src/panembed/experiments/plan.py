@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from panembed.config import Settings
 from panembed.datasets.splits import SPLIT_FILE
 from panembed.errors import InputError, SettingsError
+from panembed.io.yaml_text import load_yaml
 from panembed.report.experiment_table import COLUMNS, column_of
 
 SCORES_FILE, FAILURE_FILE = "scores.json", "failure.txt"
@@ -23,7 +23,7 @@ SCORES_FILE, FAILURE_FILE = "scores.json", "failure.txt"
 
 State = Literal["done", "failed", "begun", "to do"]
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"
 
 
 class _Part(BaseModel):
@@ -52,7 +52,7 @@ class Published(_Part):
 
     name: str
     source: str
-    values: dict[str, float]
+    values: dict[str, FiniteFloat]
 
 
 class Experiment(_Part):
@@ -86,12 +86,12 @@ class Experiment(_Part):
         """
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = load_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise SettingsError(f"{path}: can't be read ({reason}); expected the YAML file of an experiment") from error
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        except ValueError as error:
+            raise SettingsError(f"{path}: not YAML: {error}") from error
         if not isinstance(data, dict):
             raise SettingsError(f"{path}: expected title, preset, variants, ..., found {type(data).__name__}")
         if isinstance(data.get("config"), str):
@@ -113,7 +113,8 @@ class Experiment(_Part):
             merged |= self._variant(variant.from_).set_
         merged |= variant.set_ | {"training.seed": seed}
         try:
-            return Settings.load(self.preset, self.config, [f"{k}={json.dumps(v)}" for k, v in merged.items()])
+            overrides = [f"{key}={_as_text(key, value)}" for key, value in merged.items()]
+            return Settings.load(self.preset, self.config, overrides)
         except SettingsError as error:
             raise SettingsError(f"variant {variant.name}: {error}") from None
 
@@ -276,6 +277,13 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     if not isinstance(data, dict) or not {"from", "score", "settings", "metrics", "train_seconds"} <= data.keys():
         raise InputError(f"{path}: is damaged; delete it, and the run is scored again")
     return data
+
+
+def _as_text(key: str, value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{key}: expected numbers, text, lists or mappings, found {value!r}") from error
 
 
 def _folder(output: Path, variant: str, seed: int) -> Path:
