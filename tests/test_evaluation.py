@@ -186,9 +186,10 @@ def test_scores_from_one_count_are_those_of_each_measure(seed: int) -> None:
     metrics = evaluation.metrics()
     assert metrics["miou"] == iou.compute().miou
     assert {name: part["iou"] for name, part in metrics["per_class"].items()} == iou.compute().per_class
-    for name, panoptic in (("objects_predicted", prediction), ("objects_true", truth)):
-        _, segments = panoptic.segments(label_set)
-        assert metrics[name] == sum(s.category > 0 and not s.is_crowd for s in segments) > 0
+    found, true = ([s for s in panoptic.segments(label_set)[1] if s.category > 0] for panoptic in (prediction, truth))
+    assert any(segment.is_crowd for segment in found + true)
+    assert metrics["objects_predicted"] == len(found)
+    assert metrics["objects_true"] == sum(not segment.is_crowd for segment in true)
 
 
 def test_sizes_must_agree() -> None:

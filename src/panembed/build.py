@@ -11,7 +11,7 @@ import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_split
 from panembed.environment import available_cores
-from panembed.errors import InputError, MissingExtraError, SettingsError
+from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
 from panembed.labels import LabelSet
@@ -267,14 +267,17 @@ def trainer(
                     *(len(shared), len(split.select(part)), part, settings.model.start_from, shared[0]),
                     *(dataset.root, settings.model.start_from),
                 )
-    examples = TrainingSet(
-        dataset,
-        split.train,
-        prepare,
-        augmentation(settings.augmentation),
-        source_scale=settings.augmentation.source_scale,
-        seed=training.seed,
-    )
+    try:
+        examples = TrainingSet(
+            dataset,
+            split.train,
+            prepare,
+            augmentation(settings.augmentation),
+            source_scale=settings.augmentation.source_scale,
+            seed=training.seed,
+        )
+    except InputError as error:
+        raise InputError(f"{error}; `panembed data check {dataset.root}` names all files with mistakes") from error
     if label_set.things and not examples.has_objects:
         names = ", ".join(label_set[index].name for index in label_set.things)
         raise InputError(
@@ -288,9 +291,12 @@ def trainer(
         "split": json.loads(json.dumps(asdict(split))),
     }
 
+    former = _tuned_grouping(run / "model") if not begins else ()
+
     def save_best(best: nn.Module, row: dict[str, float | int]) -> None:
         (run / "model").mkdir(exist_ok=True)
-        save_model(run / "model", best, ModelConfig(**config, metrics=dict(row), seen=seen))
+        model = ModelConfig(**config, metrics=dict(row), seen=seen, former_grouping=former)
+        save_model(run / "model", best, model)
 
     return Trainer(
         net,
@@ -319,6 +325,28 @@ def trainer(
         checkpoint_seconds=training.checkpoint_seconds,
         progress=progress,
     )
+
+
+def _tuned_grouping(model: Path) -> tuple[dict[str, Any], ...]:
+    """The grouping settings that a model has had, with those that `panembed tune` stored last; () if it never did.
+
+    They were found for the weights so far, so those of a better epoch begin with the run's own again.
+    """
+    from panembed.models.pretrained import read_config
+
+    try:
+        config = read_config(model)
+    except ModelError:
+        return ()
+    if not config.former_grouping:
+        return ()
+    logger.warning(
+        "the grouping settings that `panembed tune` stored in %s are of the weights so far; a better epoch brings the "
+        "run's own back, and these stay in config.json as former_grouping: tune again after the training",
+        model,
+    )
+    tuned = {"grouping": config.settings.get("grouping", {}), "replaced_for": {"training": "resumed"}}
+    return (*config.former_grouping, tuned)
 
 
 def accelerator(settings: Settings, chosen: torch.device) -> Accelerator:

@@ -16,7 +16,6 @@ from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, segmenting
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
-from panembed.label_runs import Ints
 from panembed.labels import LabelSet, PanopticMap
 from panembed.metrics.average_precision import CITYSCAPES_MIN_AREA, AveragePrecision
 from panembed.metrics.error_census import ErrorCensus
@@ -101,17 +100,15 @@ class Evaluation:
         row["sq_things"], row["rq_things"] = result.things.sq, result.things.rq
         if self.leaf is not None:
             row |= self.leaf.add(overlaps, len(self.label_set), self.label_set.things[0])
-        row["objects_predicted"] = self._objects(overlaps.prediction_class, overlaps.prediction_is_crowd)
-        row["objects_true"] = self._objects(overlaps.truth_class, overlaps.is_crowd)
+        things = self.label_set.things
+        # The first of each is void. A prediction's crowd marks count for nothing, as in Panoptic Quality.
+        row["objects_predicted"] = int(np.isin(overlaps.prediction_class[1:], things).sum())
+        row["objects_true"] = int((np.isin(overlaps.truth_class, things) & ~overlaps.is_crowd)[1:].sum())
         if self.census is not None:
             row |= self.census.add(overlaps)
         self.rows.append(row)
         if self.num_kept:
             self._kept = sorted([*self._kept, (_rank(row), id, prediction)], key=lambda kept: kept[0])[: self.num_kept]
-
-    def _objects(self, classes: Ints, is_crowd: NDArray[np.bool_]) -> int:
-        """Number of objects that are no crowds; the first entry is void."""
-        return int(np.count_nonzero(np.isin(classes[1:], self.label_set.things) & ~is_crowd[1:]))
 
     def quality_result(self) -> PanopticQualityResult:
         """Panoptic Quality over all images so far."""

@@ -1,7 +1,8 @@
 """Where the quality is lost: the same network outputs scored as they are, with true classes, with true centres, both.
 
 De Brabandere et al. 2017, "Semantic Instance Segmentation with a Discriminative Loss Function", report such an ablation
-for Cityscapes. The gap between two rows is what a better class mask or better found modes could win at most.
+for Cityscapes. The gap between two rows is about what a better class mask or better found modes could win; no bound, as
+objects found in another class mask are others.
 """
 
 from __future__ import annotations

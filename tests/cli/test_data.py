@@ -7,11 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panembed.datasets.convert import convert
+from panembed.datasets.synthetic import SyntheticDataset
+
 
 @pytest.fixture
 def data(tiny_data, tmp_path):
     """A copy to spoil."""
     return shutil.copytree(tiny_data, tmp_path / "data")
+
+
+def made(path):
+    path.mkdir()
+    return path
 
 
 def test_check(cli, tiny_data, files_of):
@@ -44,6 +52,47 @@ def test_messages_about_broken_files_keep_lines_and_names(cli, data):
     outcome = cli("data", "check", data)
     assert len(outcome.err.splitlines()) == 2
     assert f"{data}/images/[red]4.png: is not an image" in outcome.err
+
+
+@pytest.mark.slow
+def test_check_draws_and_suspects(cli, tmp_path):
+    convert(SyntheticDataset(12, size=64), "folder", made(tmp_path / "d"))
+    labels, images = tmp_path / "d/labels", tmp_path / "d/images"
+    Image.fromarray(np.zeros((64, 64), np.uint16)).save(labels / "plant0001.png")
+    Image.fromarray(np.ones((64, 64), np.uint16)).save(labels / "plant0002.png")
+    dots = np.zeros((64, 64), np.uint16)
+    dots[5:60:10, 5:60:10] = 1
+    Image.fromarray(dots).save(labels / "plant0003.png")
+    (images / "plant0005.png").write_bytes((images / "plant0004.png").read_bytes())
+    Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(images / "plant0006.png")
+    outcome = cli("data", "check", tmp_path / "d", "--output", tmp_path / "look")
+    assert outcome.code == 0, outcome.err
+    for said in (
+        "no objects: plant0001",
+        "covers most of the image: plant0002",
+        "a mask of many?: plant0003",
+        "the same picture more than once: plant0004 = plant0005",
+        "the image is of one colour: plant0006",
+        "image files: 12 PNG RGB",
+        "objects per image: 0 to",
+    ):
+        assert said in outcome.out
+    with Image.open(tmp_path / "look/contact_sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.width > 5 * 300
+    again = cli("data", "check", tmp_path / "d", "--output", tmp_path / "look")
+    assert again.code == 1
+    assert "--overwrite has no effect" in cli("data", "check", tmp_path / "d", "--overwrite").sentence()
+
+
+@pytest.mark.slow
+def test_a_rare_size(cli, tmp_path):
+    convert(SyntheticDataset(20, size=32), "folder", made(tmp_path / "d"))
+    for folder in ("images", "labels"):
+        with Image.open(tmp_path / f"d/{folder}/plant0007.png") as image:
+            image.load()
+            image.crop((0, 0, 32, 30)).save(tmp_path / f"d/{folder}/plant0007.png")
+    assert "of another size than nearly all: plant0007" in cli("data", "check", tmp_path / "d").out
 
 
 def test_split(cli, data):

@@ -1,4 +1,4 @@
-"""`panembed data convert`, and what `data check` says and draws."""
+"""`panembed data convert`: every layout holds the same segments."""
 
 import json
 import os
@@ -292,45 +292,6 @@ def test_more_than_a_thousand_objects_are_not_mistaken(folder, refused, tmp_path
         assert open_dataset(tmp_path).load("x").truth.num_instances == 1200
 
 
-def test_check_draws_and_suspects(cli, tmp_path):
-    convert(SyntheticDataset(12, size=64), "folder", _folder(tmp_path / "d"))
-    labels, images = tmp_path / "d/labels", tmp_path / "d/images"
-    Image.fromarray(np.zeros((64, 64), np.uint16)).save(labels / "plant0001.png")
-    Image.fromarray(np.ones((64, 64), np.uint16)).save(labels / "plant0002.png")
-    dots = np.zeros((64, 64), np.uint16)
-    dots[5:60:10, 5:60:10] = 1
-    Image.fromarray(dots).save(labels / "plant0003.png")
-    (images / "plant0005.png").write_bytes((images / "plant0004.png").read_bytes())
-    Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(images / "plant0006.png")
-    outcome = cli("data", "check", tmp_path / "d", "--output", tmp_path / "look")
-    assert outcome.code == 0, outcome.err
-    for said in (
-        "no objects: plant0001",
-        "covers most of the image: plant0002",
-        "a mask of many?: plant0003",
-        "the same picture more than once: plant0004 = plant0005",
-        "the image is of one colour: plant0006",
-        "image files: 12 PNG RGB",
-        "objects per image: 0 to",
-    ):
-        assert said in outcome.out
-    with Image.open(tmp_path / "look/contact_sheet.png") as sheet:
-        assert sheet.mode == "RGB"
-        assert sheet.width > 5 * 300
-    again = cli("data", "check", tmp_path / "d", "--output", tmp_path / "look")
-    assert again.code == 1
-    assert "--overwrite has no effect" in cli("data", "check", tmp_path / "d", "--overwrite").sentence()
-
-
-def test_a_rare_size(cli, tmp_path):
-    convert(SyntheticDataset(20, size=32), "folder", _folder(tmp_path / "d"))
-    for folder in ("images", "labels"):
-        with Image.open(tmp_path / f"d/{folder}/plant0007.png") as image:
-            image.load()
-            image.crop((0, 0, 32, 30)).save(tmp_path / f"d/{folder}/plant0007.png")
-    assert "of another size than nearly all: plant0007" in cli("data", "check", tmp_path / "d").out
-
-
 def test_official_split(cli, tiny_data, tmp_path):
     convert(Made(CITYSCAPES, {f"train/ulm/{n}": draw(CITYSCAPES, n) for n in range(5)}), "cityscapes", tmp_path)
     outcome = cli("data", "split", tmp_path, "--official")
@@ -340,11 +301,6 @@ def test_official_split(cli, tiny_data, tmp_path):
     refused = cli("data", "split", tiny_data, "--official", "-o", tmp_path / "s.json")
     assert refused.code == 2
     assert "--official has no effect" in refused.sentence()
-
-
-def _folder(path):
-    path.mkdir()
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -372,9 +328,9 @@ class Part:
 @pytest.mark.slow
 def test_real_cityscapes_to_coco_and_back(data, tmp_path):
     cityscapes = open_dataset(data / "cityscapes")
-    convert(cityscapes, "coco-panoptic", _folder(tmp_path / "coco"), images="link")
+    convert(cityscapes, "coco-panoptic", made_folder(tmp_path / "coco"), images="link")
     coco = open_dataset(tmp_path / "coco")
-    convert(coco, "cityscapes", _folder(tmp_path / "back"), images="link")
+    convert(coco, "cityscapes", made_folder(tmp_path / "back"), images="link")
     back = open_dataset(tmp_path / "back")
     assert coco.ids == back.ids == cityscapes.ids
     for id in cityscapes.ids:
@@ -395,7 +351,7 @@ def test_real_cityscapes_to_coco_and_back(data, tmp_path):
 def test_real_data_in_every_form(name, forms, count, data, tmp_path):
     source = Part(open_dataset(data / name), count)
     for form in forms:
-        convert(source, form, _folder(tmp_path / form), images="link")
+        convert(source, form, made_folder(tmp_path / form), images="link")
         again = open_dataset(tmp_path / form)
         for a, b in zip(source.ids, again.ids, strict=True):
             assert same_segments(source.read_truth(a), again.read_truth(b), source.label_set)

@@ -92,6 +92,8 @@ class TestFile:
             (["preset"], "leave", "no preset 'leave'"),
             (["config"], "x.yaml", "one of preset: NAME and config: FILE"),
             (["seeds"], [1, 1], "expected different numbers"),
+            (["seeds"], [0, True], "seeds.1: found True; it should be a valid integer"),
+            (["seeds"], ["3"], "seeds.0: found '3'; it should be a valid integer"),
             (["score"], "all", "score: found 'all'"),
             (["columns"], ["thing.pq"], "unknown column 'thing.pq'; did you mean 'things.pq'"),
             (["set"], {"model.embeding_dim": 8}, "variant a: preset leaf: unknown key 'model.embeding_dim'"),

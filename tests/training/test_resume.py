@@ -16,6 +16,7 @@ import torch
 from panembed import run
 from panembed.config import Settings
 from panembed.datasets.layout import open_dataset
+from panembed.models.pretrained import read_config, update_grouping
 
 pytestmark = pytest.mark.slow
 COMMAND = str(Path(sys.executable).with_name("panembed"))
@@ -189,6 +190,33 @@ def test_killed_before_the_first_checkpoint(tmp_path, tiny_data, start):
     train_here(config, tiny_data, folder, resume=True)
     train_here(config, tiny_data, tmp_path / "whole")
     assert_same_end(folder, tmp_path / "whole")
+
+
+def test_tuned_settings_outlive_a_better_epoch(tmp_path, tiny_data, caplog):
+    """`tune` between two parts of a training: what it stored is of the weights so far, and is kept."""
+
+    class StopAfterFirst:
+        def step(self, epoch, step, loss):
+            pass
+
+        def epoch(self, row):
+            if row["epoch"] == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    config, folder = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(json.dumps({**PLAIN, "training": {**PLAIN["training"], "epochs": 2, "monitor": "val_loss"}}))
+    settings, dataset = Settings.load(config=config), open_dataset(tiny_data)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(settings, dataset, folder, progress=StopAfterFirst())
+    assert "grouping" not in caplog.text
+    own = read_config(folder / "model").settings["grouping"]
+    update_grouping(folder / "model", {"min_area": 9}, {"maximize": "sbd"})
+    run.train(settings, dataset, folder, resume=True)
+    assert "tune again after the training" in caplog.text
+    after = read_config(folder / "model")
+    assert after.metrics["epoch"] == 2, "the second epoch must be the better one"
+    assert after.settings["grouping"] == own
+    assert [entry["grouping"] for entry in after.former_grouping] == [own, {**own, "min_area": 9}]
 
 
 def test_interrupt_reaches_the_workers_too(tmp_path, tiny_data, start):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -61,7 +61,7 @@ class Experiment(_Part):
     title: str
     preset: str | None = None
     config: str | None = None
-    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(strict=True)]] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     set_: dict[str, Any] = Field(default_factory=dict, alias="set")
     split: dict[str, Any] = Field(default_factory=dict)
     score: Literal["train", "val", "test"] = "test"

@@ -22,7 +22,6 @@ class Overlaps:
         truth_class: class index of each true segment; entry 0, void, is 0 and means nothing.
         prediction_class: of each predicted segment, as `truth_class`.
         is_crowd: whether a true segment is a crowd; False for void.
-        prediction_is_crowd: whether a predicted segment is marked as a crowd; False for void.
         truth_area: pixels of each true segment.
         prediction_area: pixels of each predicted segment.
         prediction_on_void: pixels of each predicted segment on the truth's void.
@@ -36,7 +35,6 @@ class Overlaps:
     truth_class: Ints
     prediction_class: Ints
     is_crowd: NDArray[np.bool_]
-    prediction_is_crowd: NDArray[np.bool_]
     truth_area: Floats
     prediction_area: Floats
     prediction_on_void: Floats
@@ -89,7 +87,6 @@ def count_overlaps(prediction: PanopticMap, truth: PanopticMap, label_set: Label
         truth_class=truth_class,
         prediction_class=pred_class,
         is_crowd=truth_side.is_crowd,
-        prediction_is_crowd=pred_side.is_crowd,
         truth_area=np.bincount(t, weights=area, minlength=len(truth_class)).astype(np.float64),
         prediction_area=np.bincount(p, weights=area, minlength=len(pred_class)).astype(np.float64),
         prediction_on_void=np.bincount(p[t == 0], weights=area[t == 0], minlength=len(pred_class)).astype(np.float64),

@@ -49,6 +49,7 @@ class ModelConfig:
         metrics: validation figures of these weights; a shipped model has `held_out`, a mapping of scores on test images
             (see `summary`), beside them.
         seen: ids of images that models learned from which this one started from.
+        former_grouping: grouping settings that were replaced, oldest first, as `update_grouping` keeps them.
     """
 
     settings: dict[str, Any]
@@ -56,6 +57,7 @@ class ModelConfig:
     split: dict[str, Any]
     metrics: dict[str, Any]
     seen: tuple[str, ...] = ()
+    former_grouping: tuple[dict[str, Any], ...] = ()
 
     @property
     def learned_from(self) -> tuple[str, ...]:
@@ -96,6 +98,8 @@ def save_model(folder: Path, network: nn.Module, config: ModelConfig, *, half: b
         # JSON has no NaN, which is what PQ of stuff is where the label set has none.
         "metrics": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in config.metrics.items()},
     }
+    if config.former_grouping:
+        data["former_grouping"] = list(config.former_grouping)
     write_json(folder / CONFIG, data)
     write_text(folder / CARD, _card(config))
 
@@ -132,8 +136,14 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     for key, kind in (("settings", dict), ("categories", list), ("split", dict), ("metrics", dict)):
         if not isinstance(data.get(key), kind):
             raise ModelError(f"{path}: key {key!r} is missing or damaged; copy the model folder again")
-    seen = data.get("seen", [])
-    return ModelConfig(data["settings"], data["categories"], data["split"], data["metrics"], tuple(map(str, seen)))
+    return ModelConfig(
+        data["settings"],
+        data["categories"],
+        data["split"],
+        data["metrics"],
+        seen=tuple(map(str, data.get("seen", []))),
+        former_grouping=tuple(data.get("former_grouping", [])),
+    )
 
 
 def summary(folder: str | os.PathLike[str]) -> str:
@@ -179,11 +189,11 @@ def update_grouping(
     """
     if is_shipped(folder):
         raise ModelError(f"{folder}: comes with the package and stays as it is; copy the folder, and change the copy")
-    read_config(folder)
+    history = list(read_config(folder).former_grouping)
     path = Path(folder) / CONFIG
     data = json.loads(path.read_text(encoding="utf-8"))
     former = data["settings"].get("grouping", {})
-    data["former_grouping"] = [*data.get("former_grouping", []), {"grouping": former, "replaced_for": dict(found)}]
+    data["former_grouping"] = [*history, {"grouping": former, "replaced_for": dict(found)}]
     data["settings"]["grouping"] = former | dict(values)
     write_json(path, data)
 
