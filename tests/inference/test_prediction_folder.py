@@ -18,7 +18,9 @@ from panembed.labels import Category, LabelSet, PanopticMap
 from panembed.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.result import PanopticResult
 
-FIELD = LabelSet([Category(0, "soil", False), Category(1, "crop", True), Category(2, "weed", True)])
+FIELD = LabelSet(
+    [Category(0, "soil", False), Category(1, "crop", True, (0, 90, 200)), Category(2, "weed", True, (200, 0, 9))]
+)
 
 
 def result(name: str, seed: int, things: bool = True) -> PanopticResult:
@@ -54,6 +56,7 @@ def test_the_tables_tell_what_the_results_hold(tmp_path: Path) -> None:
         assert (row["width"], row["height"], int(row["objects"])) == ("24", "20", sum(found.counts().values()))
     assert folder.num_images == 3
     assert rows_of(tmp_path / "failed.csv") == [{"file": "photos/d.jpg", "reason": "d.jpg: is empty"}]
+    assert (tmp_path / "legend.png").is_file()
     content = json.loads((tmp_path / "panoptic.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.jpg", "c.jpg"]
 
@@ -161,7 +164,7 @@ def test_a_fault_leaves_pictures_but_no_tables(tmp_path: Path) -> None:
         folder._waiting[0].result()
         raise ZeroDivisionError
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["a_instances.png", "a_overlay.png", "a_semantic.png", "panoptic"]
+    assert names == ["a_instances.png", "a_overlay.png", "a_semantic.png", "legend.png", "panoptic"]
 
 
 @pytest.mark.parametrize("last", [True, False])

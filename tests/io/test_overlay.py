@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from skimage.segmentation import find_boundaries
 
+from panembed.io.legend import legend, write_legend
 from panembed.io.overlay import color_map, overlay
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 
@@ -122,3 +125,24 @@ def test_opacity_1_is_the_color_map_inside_objects() -> None:
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"image is \(40, 49\) but the map is \(40, 50\)"):
         overlay(photo()[:, 1:], scene(), LEAVES)
+
+
+def test_the_legend_shows_what_the_overlay_paints() -> None:
+    """Stuff where there are several such classes; things where their colours tell classes apart."""
+    field = LabelSet(
+        [Category(0, "soil", False), Category(1, "crop", True, (0, 90, 200)), Category(2, "weed", True, (200, 0, 9))]
+    )
+    for label_set, shown in ((STREET, ["road", "sky"]), (field, ["crop", "weed"])):
+        picture = legend(label_set)
+        assert picture is not None
+        assert {tuple(color) for color in picture[:, 20].tolist()} - {(255, 255, 255), (0, 0, 0)} == {
+            category.color for category in label_set if category.name in shown
+        }
+    assert legend(LEAVES) is None
+
+
+def test_a_legend_of_other_classes_goes(tmp_path: Path) -> None:
+    write_legend(tmp_path, STREET)
+    assert (tmp_path / "legend.png").is_file()
+    write_legend(tmp_path, LEAVES)
+    assert list(tmp_path.iterdir()) == []

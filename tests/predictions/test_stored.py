@@ -306,6 +306,7 @@ def test_label_images_beside_coco(tmp_path):
     dataset = truths(FIELD, names="plant{:03}")
     write_predict(tmp_path, dataset)
     write_coco(tmp_path, dataset)
+    write_png(tmp_path / "legend.png", np.zeros((9, 9, 3), np.uint8))
     assert score(tmp_path, dataset)[0].format == "coco-panoptic"
     stored, metrics = score(tmp_path, dataset, "instances")
     assert stored.format == "instances"

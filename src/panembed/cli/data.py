@@ -34,6 +34,7 @@ def check(
     from panembed.datasets.census import take_census
     from panembed.errors import SettingsError
     from panembed.io.contact_sheet import CONTACT_SHEET_FILE, Gallery
+    from panembed.io.legend import write_legend
     from panembed.io.output_folder import claim_folder
 
     if overwrite and output is None:
@@ -51,6 +52,7 @@ def check(
         console.print(line, markup=False)
     if place is not None and len(gallery):
         gallery.write(place / CONTACT_SHEET_FILE)
+        write_legend(place, dataset.label_set)
         messages().print(f"{len(gallery)} images drawn in {place / CONTACT_SHEET_FILE}", markup=False)
     for id, reason in census.broken.items():
         messages().print(f"{id}: {reason}", markup=False, soft_wrap=True)

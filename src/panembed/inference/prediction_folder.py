@@ -10,6 +10,7 @@ from types import TracebackType
 
 from panembed.errors import InputError, PanembedError, printable
 from panembed.io.coco_panoptic import CocoPanopticWriter
+from panembed.io.legend import write_legend
 from panembed.io.tables import csv_writer, write_csv
 from panembed.labels import LabelSet
 from panembed.measure import COLUMNS, PHYSICAL_COLUMNS
@@ -56,6 +57,7 @@ class PredictionFolder:
     def __enter__(self) -> PredictionFolder:
         things = [_column(self.label_set[index].name) for index in self.label_set.things]
         columns = COLUMNS if self.pixel_size is None else (*COLUMNS, *PHYSICAL_COLUMNS)
+        write_legend(self.folder, self.label_set)
         with ExitStack() as stack:
             # Rows go to the disk at once: those of many images would fill the memory.
             self._write_summary = stack.enter_context(

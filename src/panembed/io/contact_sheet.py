@@ -77,7 +77,7 @@ def contact_sheet(
     rows = -(-len(pictures) // columns)
     high = max(picture.shape[0] for _, picture in pictures) + _TEXT
     sheet = Image.new("RGB", (columns * (size + _MARGIN) + _MARGIN, rows * (high + _MARGIN) + _MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), _font()
+    draw, font = ImageDraw.Draw(sheet), name_font()
     for number, (name, picture) in enumerate(pictures):
         x = _MARGIN + number % columns * (size + _MARGIN)
         y = _MARGIN + number // columns * (high + _MARGIN)
@@ -89,8 +89,8 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
-def _font() -> ImageFont.FreeTypeFont:
-    """Matplotlib's font, which knows more letters than Pillow's own."""
+def name_font() -> ImageFont.FreeTypeFont:
+    """The font of names in pictures: Matplotlib's, which knows more letters than Pillow's own."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 11)
