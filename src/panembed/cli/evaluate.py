@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,10 +19,6 @@ from panembed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from panembed.datasets.sample import Dataset
     from panembed.predictions.matching import MatchedPredictions
 
 OptionalModel = Annotated[
@@ -112,6 +108,7 @@ def evaluate(
     from panembed.predictions.stored import open_predictions
     from panembed.report.figures import fates_by_size
     from panembed.report.tables import write_tables
+    from panembed.report.worst import draw_worst
 
     overrides = set_ or []
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
@@ -164,7 +161,7 @@ def evaluate(
         said.print(oracle_table(oracles))
     if predictions is not None:
         _say_what_was_scored(matched, prediction_format == "auto")
-    _draw_worst(dataset, evaluation.rows, evaluation.worst(), folder)
+    draw_worst(dataset, evaluation, folder)
     messages().print(f"scored: {split} images; written to {folder}")
 
 
@@ -204,39 +201,3 @@ def _say_what_was_scored(matched: MatchedPredictions, guessed: bool) -> None:
     if matched.strange:
         more = f" and {len(matched.strange) - 1} more" if len(matched.strange) > 1 else ""
         said.print(f"ignored, as no image of the truth has that name: {matched.strange[0]}{more}")
-
-
-def _draw_worst(dataset: Dataset, rows: list[dict[str, Any]], predictions: dict[str, Any], folder: Path) -> None:
-    """Draw predictions beside truth, and the image where there is one, and their errors alone."""
-    from panembed.report.figures import Comparison, comparison, error_maps
-
-    by_id = {row["id"]: row for row in rows}
-    worst = [
-        Comparison(
-            id,
-            _photograph(dataset, id),
-            dataset.read_truth(id),
-            prediction,
-            _caption(by_id[id]),
-        )
-        for id, prediction in predictions.items()
-    ]
-    if worst:
-        comparison(worst, dataset.label_set, folder / "worst.png")
-        if dataset.label_set.things:
-            error_maps(worst, dataset.label_set, folder / "worst_errors.png")
-
-
-def _photograph(dataset: Dataset, id: str) -> NDArray[np.uint8] | None:
-    """The image, or None where it is missing or can't be read: scores and errors are told all the same."""
-    from panembed.errors import InputError
-
-    try:
-        return dataset.read_image(id) if dataset.image_path(id).is_file() else None
-    except InputError:
-        return None
-
-
-def _caption(row: dict[str, Any]) -> str:
-    quality = "-" if row["pq_things"] is None else f"{100 * row['pq_things']:.0f}"
-    return f"things PQ {quality}, {row['objects_true']} objects, {row['objects_predicted']} predicted"
