@@ -187,6 +187,21 @@ def test_density_is_a_third_channel_of_the_seeds() -> None:
         small(density=True)
 
 
+@pytest.mark.parametrize("anchor_tau", [None, 16.0])
+def test_in_bfloat16_the_heads_still_tell_neighbours_apart(anchor_tau: float | None) -> None:
+    """8 bits would give embeddings that lie close together the same few values."""
+    net = small(seed_head="series", density=True, anchor_tau=anchor_tau).eval()
+    image = picture(1, 3, 64, 64)
+    with torch.inference_mode():
+        exact = net(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = net(image)
+    for output, expected in zip(outputs, exact, strict=True):
+        assert output.dtype == torch.float32
+        assert (output != output.bfloat16()).double().mean() > 0.5
+        assert (output - expected).abs().max() < 0.05 * (expected.max() - expected.min())
+
+
 @pytest.mark.parametrize("coordinates", [False, True])
 def test_detail_changes_nothing_at_first_and_then_sees_single_pixels(coordinates: bool) -> None:
     plain = small(coordinates=coordinates).eval()

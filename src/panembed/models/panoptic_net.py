@@ -162,12 +162,19 @@ class PanopticNet(nn.Module):
             BxCxHxW class scores before softmax, BxExHxW embeddings, and of a seed head Bx2xHxW: log of the sharpness,
             and score before the sigmoid; Bx3xHxW with the log of the density.
         """
-        height, width = image.shape[-2:]
         if self.coordinates:
             image = torch.cat([image, _coordinates(image)], dim=1)
         features = self.decoder(self.encoder(image))
         if self.detail is not None:
             features = self.detail(image, features)
+        with torch.autocast(image.device.type, enabled=False):
+            return self._heads(features.to(self.class_head.weight.dtype))
+
+    def _heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        """What `forward` returns, from the decoder's map; in the weights' precision.
+
+        In bfloat16, with 8 bits, embeddings that are still close together would hardly part.
+        """
         logits = self.upsampling(self.class_head(features))
         seeds: tuple[Tensor, ...] = ()
         if self.seed_head is not None:
@@ -180,8 +187,9 @@ class PanopticNet(nn.Module):
                 features = torch.cat([features, own], dim=1)
         embeddings = self.upsampling(self.embedding_head(features))
         if self.anchor_tau is not None:
-            x = torch.arange(width, device=image.device, dtype=torch.float32) / self.anchor_tau
-            y = torch.arange(height, device=image.device, dtype=torch.float32) / self.anchor_tau
+            height, width = embeddings.shape[-2:]
+            x = torch.arange(width, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
+            y = torch.arange(height, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
             position = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
             anchored = embeddings[:, :2].float() + position
             embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
