@@ -31,8 +31,8 @@ bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MOD
 
 reproduce: table-a table-b  ## the tables of docs/experiments.md; stopped at any moment, it goes on where it was
 
-table-a: HOURS := some 12 hours
-table-b: HOURS := some 12 hours
+table-a: HOURS := 4 to 7 hours
+table-b: HOURS := 5 to 10 hours
 table-a table-b: table-%: setup
 	@test -d "$(PANEMBED_DATA)/cvppp" || { echo 'make $@ needs the leaf images: set PANEMBED_DATA to a folder that holds cvppp/A1, found "$(PANEMBED_DATA)"' >&2; exit 2; }
 	@echo 'expect $(HOURS) on two CPU cores; once runs are done, panembed experiment --dry-run tells it better' >&2

@@ -138,6 +138,14 @@ def test_the_last_override_wins_and_the_rest_stays() -> None:
     assert changed.training.learning_rate == leaf.training.learning_rate
 
 
+def test_a_section_with_some_of_its_settings_keeps_the_others() -> None:
+    leaf = Settings.load(preset="leaf")
+    changed = Settings.load(preset="leaf", overrides=["grouping={min_area: 5, recount: null}", "training={}"])
+    assert changed.grouping == leaf.grouping.model_copy(update={"min_area": 5, "recount": None})
+    assert changed.training == leaf.training
+    assert leaf.changed(["grouping={min_area: 5}"]).grouping.method == leaf.grouping.method == "seed_map"
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -147,7 +155,7 @@ def test_the_last_override_wins_and_the_rest_stays() -> None:
         ("training.epochs=[1", "isn't YAML"),
         ("training.epoch=5", r"did you mean 'training\.epochs'"),
         ("training.epochs=few", "found 'few'"),
-        ("training=5", "training"),
+        ("training=5", "training: found 5"),
     ],
 )
 def test_wrong_overrides(override: str, told: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, ModelError
-from panembed.evaluation import Evaluation, default_min_area, evaluate_model
+from panembed.evaluation import Evaluation, default_min_area, evaluate_model, evaluate_predictions
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.metrics.mean_iou import MeanIoU
+from panembed.metrics.panoptic_quality import PanopticQuality
 
 PLANTS = SyntheticDataset(3, seed=5, size=64)
 
@@ -67,6 +68,20 @@ def test_the_worst_predictions_are_kept(num_kept: int) -> None:
     worst = evaluation.worst()
     assert list(worst) == evaluation.ranked()[:num_kept]
     assert all(worst[id] == seen[id] for id in worst)
+
+
+class Known:
+    """Predictions in store, all of them right."""
+
+    def read(self, id: str, shape: tuple[int, int]) -> PanopticMap:
+        return PLANTS.read_truth(id)
+
+
+@pytest.mark.parametrize(("evaluate", "of"), [(evaluate_model, Knows), (evaluate_predictions, Known)])
+def test_what_is_asked_for_reaches_the_evaluation(evaluate, of) -> None:
+    evaluation = evaluate(of(), PLANTS, PLANTS.ids, ap_min_area=64 * 64, num_kept=2)
+    assert evaluation.metrics()["ap"] is None  # no leaf is so large
+    assert len(evaluation.worst()) == 2
 
 
 def test_only_the_ids_asked_for() -> None:
@@ -190,6 +205,34 @@ def test_scores_from_one_count_are_those_of_each_measure(seed: int) -> None:
     assert any(segment.is_crowd for segment in found + true)
     assert metrics["objects_predicted"] == len(found)
     assert metrics["objects_true"] == sum(not segment.is_crowd for segment in true)
+
+
+def test_several_images_have_rows_of_their_own_and_scores_of_all() -> None:
+    rng = np.random.default_rng(0)
+    classes = [("soil", False), ("leaf", True), ("weed", True), ("road", False)]
+    label_set = LabelSet([Category(id, *kind) for id, kind in enumerate(classes)])
+    evaluation, quality, iou = Evaluation(label_set), PanopticQuality(label_set), MeanIoU(label_set)
+    for name in "abc":
+        truth = PanopticMap(rng.choice([0, 1, 2, 3, 255], (19, 11)), rng.integers(0, 3, (19, 11)))
+        lost = (rng.random((19, 11)) < 0.2) | ((truth.semantic == 1) & (truth.instance == 1))
+        prediction = PanopticMap(
+            np.where(lost, rng.choice([0, 255], lost.shape), truth.semantic), np.where(lost, 0, truth.instance)
+        )
+        evaluation.add(name, prediction, truth)
+        iou.update(prediction.semantic, truth.semantic)
+        image, row = quality.update(prediction, truth), evaluation.rows[-1]
+        assert (row["id"], row["pq"], row["pq_stuff"]) == (name, image.all.pq, image.stuff.pq)
+        assert [row[f"{figure}_things"] for figure in ("pq", "sq", "rq")] == [
+            image.things.pq,
+            image.things.sq,
+            image.things.rq,
+        ]
+        assert len({image.all.pq, image.stuff.pq, image.things.pq, image.things.sq, image.things.rq}) == 5
+    metrics = evaluation.metrics()
+    assert metrics["all"] == quality.compute().all.to_dict()
+    assert metrics["miou"] == pytest.approx(iou.compute().miou)
+    for name in ("objects_predicted", "objects_true"):
+        assert metrics[name] == sum(row[name] for row in evaluation.rows) > evaluation.rows[0][name] > 0
 
 
 def test_sizes_must_agree() -> None:

@@ -1,4 +1,4 @@
-"""Class mask and confidence against NumPy and SciPy; fusion by hand."""
+"""Class mask, confidence and majority against NumPy and SciPy; fusion by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from panembed.fusion import class_mask, confidence, fuse
+from panembed.fusion import class_mask, confidence, fuse, majority
 from panembed.labels import IGNORE
 
 
@@ -29,6 +29,17 @@ def test_confidence_is_the_largest_softmax(scale: float) -> None:
     expected = softmax(scores.astype(np.float64), axis=0).max(0)
     assert confidence(scores).dtype == np.float32
     assert np.allclose(confidence(scores), expected, rtol=1e-5)
+
+
+def test_majority_is_the_most_frequent_class_and_the_lowest_of_two() -> None:
+    rng = np.random.default_rng(0)
+    classes, labels = rng.choice([0, 7, 254], 300).astype(np.uint8), rng.integers(-1, 60, 300).astype(np.int32)
+    voted = majority(classes, labels)
+    assert voted.dtype == np.uint8
+    assert np.array_equal(voted[labels < 0], classes[labels < 0])
+    for k in set(labels[labels >= 0].tolist()):
+        values, counts = np.unique(classes[labels == k], return_counts=True)
+        assert (voted[labels == k] == values[counts.argmax()]).all()
 
 
 def test_fuse_numbers_clusters_within_each_class() -> None:

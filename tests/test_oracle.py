@@ -153,12 +153,23 @@ def test_a_crowd_has_no_centre() -> None:
     semantic = np.ones((8, 16), int)
     instance = np.repeat([[1] * 8 + [2] * 8], 8, axis=0)
     truth = PanopticMap(semantic, instance, [(1, 2)])
-    maps = maps_of(*outputs(truth), truth)
+    scores, embeddings = outputs(truth)
+    embeddings[:, 0, 0] = embeddings[:, 0, 8]  # a pixel of the object that looks like the crowd
+    maps = maps_of(scores, embeddings, truth)
     assert maps["predicted"].num_instances == 2
     for name in ("true_centres", "true_classes_and_centres"):
         assert maps[name].num_instances == 1
         assert (maps[name].semantic[:, 8:] == IGNORE).all()
         assert quality(maps[name], truth) == 1.0
+
+
+def test_a_crowd_takes_no_centre_from_another_class() -> None:
+    semantic = np.repeat([[1] * 8 + [2] * 8], 8, axis=0)
+    truth = PanopticMap(semantic, np.full((8, 16), 4), [(1, 4)])
+    for name in ("true_centres", "true_classes_and_centres"):
+        panoptic = maps_of(*outputs(truth, 3), truth, CLASSES)[name]
+        assert np.array_equal(panoptic.semantic, np.where(semantic == 1, IGNORE, 2)), name
+        assert panoptic.num_instances == 1
 
 
 def test_a_class_without_an_object_becomes_void() -> None:
@@ -227,6 +238,20 @@ def test_what_grouping_leaves_out_is_left_out_of_all_four() -> None:
     for clear, found in ((False, 2), (True, 1)):
         maps = maps_of(*outputs(truth), truth, grouping=Grouping(min_area=2, clear_border=clear))
         assert {name: panoptic.num_instances for name, panoptic in maps.items()} == dict.fromkeys(VARIANTS, found)
+
+
+def test_the_rules_of_a_class_hold_in_all_four() -> None:
+    semantic, instance = np.zeros((32, 32), int), np.zeros((32, 32), int)
+    for number, (y, x) in enumerate(((0, 2), (12, 2), (0, 20), (12, 20)), 1):
+        semantic[y : y + 8, x : x + 8], instance[y : y + 8, x : x + 8] = 1 + (x > 10), number
+    truth = PanopticMap(semantic, instance)
+    scores, embeddings = outputs(truth, 3)
+    embeddings[1, 15, [5, 23]] = 50  # a pixel of the second object of each class
+    own = Grouping(min_area=2, max_distance=30.0, clear_border=True)
+    maps = maps_of(scores, embeddings, truth, CLASSES, grouping=Grouping(min_area=2, by_class={2: own}))
+    lost = (instance == 3) | ((embeddings[1] > 0) & (semantic == 2))
+    for name in VARIANTS:
+        assert np.array_equal(maps[name].semantic, np.where(lost, IGNORE, semantic)), name
 
 
 class Counting:
@@ -305,6 +330,26 @@ def test_over_a_data_set(tmp_path) -> None:
     assert (tmp_path / "oracle.md").read_text().splitlines()[
         -1
     ] == "| both | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 |"
+
+
+class Seeded(Counting):
+    """The same with seeds so sharp that they tell all objects apart."""
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        scores, embeddings = super().__call__(images)
+        seeds = np.full((1, 2, *scores.shape[2:]), np.log(np.log(2) / 0.2**2), np.float32)
+        seeds[:, 1] = 3
+        return scores, embeddings, seeds
+
+
+def test_seeds_are_heard_with_true_classes_too() -> None:
+    model = PanopticModel(Seeded(), PLANTS.label_set, NATIVE, Grouping("seed_map", min_area=2))
+    evaluation, table = evaluate_oracles(model, PLANTS, PLANTS.ids, ap_min_area=64 * 64, num_kept=2)
+    assert evaluation.metrics()["ap"] is None  # no leaf is so large
+    assert len(evaluation.worst()) == 2
+    assert evaluation.rows == evaluate_model(model, PLANTS, PLANTS.ids).rows
+    assert table["predicted"]["pq_things"] < 0.9
+    assert table["true_classes"]["pq_things"] == 1.0
 
 
 def test_no_image_and_other_classes(tmp_path) -> None:

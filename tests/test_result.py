@@ -80,6 +80,20 @@ def test_seventy_thousand_objects_become_a_tiff(tmp_path: Path) -> None:
     stored = tifffile.imread(paths[0])
     assert stored.dtype == np.uint32
     assert np.array_equal(stored, instance[::-1])
+    # The same image with fewer objects: one answer stays, not both.
+    few = PanopticResult(
+        PanopticMap(np.zeros((2, 2), int), np.eye(2, dtype=int)), label_set, np.zeros((2, 2, 3), np.uint8)
+    )
+    few.name = "many"
+    few.save(tmp_path)
+    assert [path.name for path in tmp_path.glob("many_instances.*")] == ["many_instances.png"]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "/etc/x", "..", "", "a\0b"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    panoptic = PanopticMap(np.zeros((2, 2), int), np.zeros((2, 2), int))
+    with pytest.raises(ValueError, match="expected the name of a file"):
+        PanopticResult(panoptic, STREET, np.zeros((2, 2, 3), np.uint8), name)
 
 
 def test_nothing_found(tmp_path: Path) -> None:

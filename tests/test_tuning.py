@@ -16,7 +16,7 @@ from panembed.evaluation import evaluate_model
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels import Category, LabelSet
+from panembed.labels import Category, LabelSet, PanopticMap
 from panembed.tuning import TUNED, GroupingTuner, coordinate_search, grid_search, ladders
 
 pytestmark = pytest.mark.slow  # each scores a network many times
@@ -220,13 +220,14 @@ def test_seeds_as_wide_as_the_bandwidth_are_no_seeds_of_their_own() -> None:
     assert [trial for trial in trials if trial.kept][-1].score > trials[0].score
 
 
-def test_bandwidths_stay_above_the_second_look() -> None:
+@pytest.mark.parametrize("second_look", [1.0, 0.9])
+def test_bandwidths_stay_above_the_second_look(second_look: float) -> None:
     present = {"seed_bandwidth": None, "bandwidth": 1.5, "min_area": 20, "min_confidence": 0.0}
     present |= {"least_seed": 0.5, "own_share": 0.7, "recount": None}
-    steps = ladders(present, "mean_shift", 1.0)
+    steps = ladders(present, "mean_shift", second_look)
     assert min(steps["bandwidth"]) < 1.2
     for bandwidth in steps["bandwidth"]:
-        Grouping(bandwidth=bandwidth, second_look=1.0)  # raises where they don't go together
+        Grouping(bandwidth=bandwidth, second_look=second_look)  # raises where they don't go together
 
 
 @pytest.mark.parametrize("max_bytes", [2 << 30, 150_000, 0], ids=["all", "some", "none"])
@@ -241,12 +242,23 @@ def test_figures_are_those_of_evaluate(max_bytes: int) -> None:
             figures = tuner.figures_of(values)
             assert value == figures["pq_things"] == pytest.approx(metrics["things"]["pq"])
             assert figures["pq"] == pytest.approx(metrics["all"]["pq"])
+            assert figures["sq_things"] == pytest.approx(metrics["things"]["sq"])
             assert figures["rq_things"] == pytest.approx(metrics["things"]["rq"])
             assert (figures["sbd"], figures["abs_dic"]) == pytest.approx((metrics["sbd"], metrics["abs_dic"]))
             off = len(PLANTS) * metrics["abs_dic"] / metrics["objects_true"]
             assert figures["counts"] == pytest.approx(1 - off)
     if max_bytes > 1 << 30:
         assert tuned.backend.runs == len(PLANTS.ids)
+
+
+def test_outputs_beyond_memory_have_their_seeds_too() -> None:
+    rules = Grouping("seed_map", min_area=4, least_seed=0.2, own_share=0.95, recount=0.8)
+    tuned, scores = PanopticModel(Dense(), PLANTS.label_set, NATIVE, rules), []
+    for max_bytes in (2 << 30, 0):
+        with GroupingTuner(tuned, PLANTS, PLANTS.ids, max_bytes=max_bytes) as tuner:
+            assert tuner.has_density
+            scores.append(tuner.score(tuner.start))
+    assert scores[0] == scores[1] > 0
 
 
 def test_a_bandwidth_too_wide_is_mended() -> None:
@@ -278,6 +290,26 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
         assert np.isnan(tuner.gain(tuner.start)[1])
 
 
+class Bare:
+    """The plants, but only those named have leaves."""
+
+    def __init__(self, with_leaves: list[str], label_set: LabelSet = PLANTS.label_set) -> None:
+        self.with_leaves, self.label_set, self.root = with_leaves, label_set, PLANTS.root
+
+    def load(self, id: str):
+        sample = PLANTS.load(id)
+        nothing = np.zeros(sample.truth.shape, int)
+        return sample if id in self.with_leaves else replace(sample, truth=PanopticMap(nothing, nothing))
+
+
+def test_some_images_may_be_without_objects_but_not_all() -> None:
+    with pytest.raises(InputError, match="no object in the 4 images to tune on"):
+        GroupingTuner(model(), Bare([]), PLANTS.ids)
+    with GroupingTuner(model(), Bare(PLANTS.ids[:1]), PLANTS.ids[:2], criterion="counts") as tuner:
+        assert tuner.score(tuner.start) < 1
+        assert tuner.gain(tuner.start) == (0, 0)  # also without the only image that has objects
+
+
 def test_what_cannot_be_tuned() -> None:
     with pytest.raises(SettingsError, match="can't maximize 'ap'; expected pq_things, sbd, pq, counts"):
         GroupingTuner(model(), PLANTS, PLANTS.ids, criterion="ap")
@@ -289,3 +321,11 @@ def test_what_cannot_be_tuned() -> None:
     by_class = PanopticModel(Noisy(), PLANTS.label_set, NATIVE, Grouping(by_class={1: Grouping(bandwidth=1.0)}))
     with pytest.raises(SettingsError, match="by_class"):
         GroupingTuner(by_class, PLANTS, PLANTS.ids)
+
+
+@pytest.mark.parametrize("criterion", ["sbd", "counts"])
+def test_measures_of_one_thing_need_one(criterion: str) -> None:
+    classes = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
+    tuned = PanopticModel(Noisy(), classes, NATIVE)
+    with pytest.raises(SettingsError, match=f"can't maximize {criterion}: it needs exactly one thing class"):
+        GroupingTuner(tuned, Bare([], classes), PLANTS.ids, criterion=criterion)

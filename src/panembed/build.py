@@ -246,6 +246,9 @@ def trainer(
     checkpoint = run / "checkpoints" / "last.pt"
     # A checkpoint has all weights, so those that the run began with need not be there any more.
     begins = not (resume and checkpoint.exists())
+    if begins:
+        precision = "bfloat16" if mixed_precision(settings, chosen) == "bf16" else "float32"
+        logger.info("on %s, precision %s", chosen, precision)
     net = network(settings, label_set, pretrained=begins and settings.model.start_from is None)
     check_size(net, settings)
     known = run / LEARNED_FROM_FILE

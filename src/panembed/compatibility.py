@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panembed.config import Settings
-from panembed.errors import SettingsError
+from panembed.errors import ModelError, SettingsError
 from panembed.inference.grouping import HEEDED
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ def check_start(settings: Settings, folder: Path) -> None:
     """
     from panembed.models.pretrained import read_config
 
-    theirs, ours = read_config(folder).settings["model"]["encoder"], settings.model.encoder
+    try:
+        theirs, ours = read_config(folder).settings["model"]["encoder"], settings.model.encoder
+    except (KeyError, TypeError):
+        raise ModelError(f"{folder}: its config.json doesn't say the encoder; copy the model folder again") from None
     if theirs != ours:
         raise SettingsError(
             f"model.start_from: {settings.model.start_from} has the encoder {theirs}, but model.encoder is {ours}, "

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from panembed.errors import SettingsError
+from panembed.errors import SettingsError, shown
 from panembed.io.yaml_text import load_yaml
 
 PREDICTION_SECTIONS = ("input", "grouping")
@@ -245,7 +245,9 @@ class Settings(_Section):
             if first["type"] == "extra_forbidden":
                 raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key)}") from None
             more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-            raise SettingsError(f"{where}: {key}: found {first['input']!r}; {_sentence(first['msg'])}{more}") from None
+            raise SettingsError(
+                f"{where}: {key}: found {shown(first['input'])}; {_sentence(first['msg'])}{more}"
+            ) from None
 
     @classmethod
     def load(
@@ -397,17 +399,24 @@ def _apply(data: Any, override: str) -> None:
             f"--set {override!r}: {'.'.join([*path, last])!r} leads into a value; expected KEY=VALUE, such as "
             "training.epochs=50"
         )
-    data[last] = value
+    if not path and last in _sections() and isinstance(value, dict) and isinstance(data.get(last), dict):
+        data[last] |= value  # what isn't said stays
+    else:
+        data[last] = value
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
 def _known_keys() -> list[str]:
-    keys = []
-    for name, field in Settings.model_fields.items():
-        keys.append(name)
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            keys += [f"{name}.{key}" for key in section.model_fields]
-    return keys
+    sections = _sections()
+    return [key for name in Settings.model_fields for key in (name, *_keys_of(name, sections.get(name)))]
+
+
+def _keys_of(name: str, section: type[BaseModel] | None) -> list[str]:
+    return [] if section is None else [f"{name}.{key}" for key in section.model_fields]
 
 
 def _nearest(key: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
@@ -17,6 +19,10 @@ _PACKAGES = (
     "scikit-image",
     "pillow",
 )
+
+
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux keeps the limit of a container, in its second and first way."""
 
 
 def environment() -> dict[str, Any]:
@@ -38,6 +44,19 @@ def environment() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "packages": packages,
     }
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or what a container or a cluster's job is given.
+
+    >>> memory() > 1 << 20
+    True
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 << 30]
+    for path in _MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is `max`
+            limits.append(int(Path(path).read_text()))
+    return min(limits)
 
 
 def available_cores() -> int:

@@ -5,6 +5,7 @@ The command line prints the sentence and ends with the error's exit code; a prog
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,10 @@ class OutputError(PanembedError):
 
 class ModelError(PanembedError):
     """A model that can't be loaded, or whose outputs are no numbers."""
+
+
+class TrainingError(PanembedError):
+    """A training that had begun and can't go on: its loss is no number any more, or memory ran out."""
 
 
 class MissingExtraError(PanembedError):
@@ -85,3 +90,17 @@ def not_segmented(name: object, error: Exception) -> InputError:
     """
     reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
     return InputError(f"{name}: could not be segmented ({reason}); if memory ran out, make the image smaller")
+
+
+def shown(value: object) -> str:
+    """The value as Python writes it, cut short: what a file holds may be endless.
+
+    >>> shown([1, "a/b"])
+    "[1, 'a/b']"
+    >>> len(shown([["x" * 1000] * 1000] * 1000)) < 20_000
+    True
+    """
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 200
+    short.maxlevel = 3
+    return short.repr(value)

@@ -25,7 +25,10 @@ class PanopticResult:
         panoptic: HxW.
         label_set: its classes.
         image: HxWx3 uint8, of the same size.
-        name: of the image, without suffix.
+        name: of the image, without folder and suffix.
+
+    Raises:
+        ValueError: the name can't be that of a file.
 
     >>> from panembed.datasets.synthetic import rosette
     >>> from panembed.labels import Category
@@ -39,6 +42,8 @@ class PanopticResult:
     def __init__(
         self, panoptic: PanopticMap, label_set: LabelSet, image: NDArray[np.uint8], name: str = "image"
     ) -> None:
+        if name in ("", ".", "..") or {"/", os.sep, "\0"} & set(name):
+            raise ValueError(f"name is {name!r}; expected the name of a file, without folders and without suffix")
         self.panoptic = panoptic
         self.label_set = label_set
         self.image = image
@@ -112,6 +117,9 @@ class PanopticResult:
         lookup = np.full(256, np.iinfo(dtype).max, dtype=dtype)
         lookup[: len(ids)] = ids
         instances = write_instances(folder / f"{self.name}_instances.png", self.instance_ids())
+        # The other of the two kinds, of an earlier result, would be taken for this one's.
+        other = ".tif" if instances.suffix == ".png" else ".png"
+        instances.with_name(f"{self.name}_instances{other}").unlink(missing_ok=True)
         write_png(folder / f"{self.name}_semantic.png", lookup[self.semantic])
         write_png(folder / f"{self.name}_overlay.png", self.overlay())
         return [instances, folder / f"{self.name}_semantic.png", folder / f"{self.name}_overlay.png"]

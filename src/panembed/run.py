@@ -19,8 +19,9 @@ from panembed.config import Settings
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
 from panembed.environment import environment
-from panembed.errors import InputError, SettingsError, is_lack_of_memory
+from panembed.errors import InputError, OutputError, SettingsError, TrainingError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
+from panembed.io.lock import folder_lock
 from panembed.io.output_folder import claim_folder
 from panembed.labels import LabelSet
 from panembed.report.figures import loss_curves
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
 
 CLASSES_FILE = "classes.json"
 
-_OUTGROWN = ("metrics.csv", "train.log", "curves.png", "checkpoints/last.pt", "model/config.json")
+_OUTGROWN = (
+    "metrics.csv",
+    "train.log",
+    "curves.png",
+    "checkpoints/last.pt",
+    "model/config.json",
+    build.LEARNED_FROM_FILE,
+)
 """Files of a run that another in its place doesn't write at once."""
 
 
@@ -65,15 +73,40 @@ def train(
         OutputError: the folder is in use, or can't be written.
         SettingsError: `resume` with other settings, or without a run.
         InputError: data that can't be used, or a damaged checkpoint.
+        MissingExtraError: PyTorch, or TensorBoard if it is asked for, is not installed.
+        TrainingError: the loss is no number any more, or memory ran out.
         Interrupted: stopped by Ctrl-C or SIGTERM; all is saved.
     """
     build.require_torch()
+    if tensorboard:
+        from panembed.training.run_log import require_tensorboard
+
+        require_tensorboard()
     run = Path(folder)
     if resume:
         split = _check_resumable(settings, dataset, run)
     else:
         claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
         split = build.split_for_training(dataset, settings)
+    with folder_lock(run) as ours:
+        if not ours:
+            raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
+        return _train(
+            settings, dataset, split, run, resume=resume, device=device, tensorboard=tensorboard, progress=progress
+        )
+
+
+def _train(
+    settings: Settings,
+    dataset: Dataset,
+    split: Split,
+    run: Path,
+    *,
+    resume: bool,
+    device: str,
+    tensorboard: bool,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
     # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
     with _collected() as said:
         trainer = build.trainer(
@@ -83,8 +116,8 @@ def train(
         for leftover in (run / "checkpoints").glob(".last.*.pt"):
             leftover.unlink()  # of a process that was killed while it wrote
     else:
-        for stale in (*_OUTGROWN, build.LEARNED_FROM_FILE):
-            (run / stale).unlink(missing_ok=True)
+        for stale in (*map(run.joinpath, _OUTGROWN), *run.glob("tensorboard/events.out.*")):
+            stale.unlink(missing_ok=True)
         for former in ("test", "tune"):
             if (run / former).is_dir():
                 logging.getLogger("panembed").warning(
@@ -105,11 +138,13 @@ def train(
         except (RuntimeError, MemoryError) as error:
             if not is_lack_of_memory(error):
                 raise
-            raise SettingsError(
+            raise TrainingError(
                 f"memory ran out in training ({str(error).partition(chr(10))[0][:160]}); take a smaller "
                 "training.batch_size, or a smaller input.size or augmentation.window"
             ) from error
-    loss_curves(rows, run / "curves.png")
+        finally:
+            if trainer.log.rows:
+                loss_curves(trainer.log.rows, run / "curves.png")
     return list(rows)
 
 

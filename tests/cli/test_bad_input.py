@@ -164,6 +164,7 @@ def test_missing_labels_file(train, tiny_data, tmp_path, name):
         ("training=3", ["training", "3"]),
         ("input.size=[64]", ["input.size"]),
         ("input.size=[50, 64]", ["input.size", "multiples of 32", "50"]),
+        ("grouping.own_share=0.6", ["grouping.own_share has no effect with grouping.method mean_shift"]),
         ("augmentation.scale=[2, 1]", ["augmentation.scale", "[2.0, 1.0]"]),
     ],
 )

@@ -239,6 +239,36 @@ def test_a_jpeg_becomes_png_where_that_is_the_layout(tmp_path):
     assert open_dataset(tmp_path / "c").load("x").image[0, 0].tolist() == [99, 99, 99]
 
 
+def test_a_suffix_in_capitals(tmp_path):
+    source = SyntheticDataset(1, size=32)
+    convert(source, "folder", made_folder(tmp_path / "d"))
+    (tmp_path / "d/images/plant0000.png").rename(tmp_path / "d/images/plant0000.PNG")
+    convert(open_dataset(tmp_path / "d"), "cvppp", made_folder(tmp_path / "c"))
+    assert open_dataset(tmp_path / "c").load("plant0000").image.tolist() == source.read_image("plant0000").tolist()
+
+
+@pytest.mark.parametrize("images", ["copy", "link"])
+def test_links_in_the_output_do_not_lead_back(tmp_path, files_of, images):
+    """Else every photograph would become a link to itself."""
+    convert(SyntheticDataset(2, size=32), "folder", made_folder(tmp_path / "d"))
+    before = files_of(tmp_path / "d")
+    for own in ("images", "labels"):
+        place = made_folder(tmp_path / f"out-{own}")
+        (place / own).symlink_to(tmp_path / "d" / own)
+        with pytest.raises(OutputError, match=f"{own} leads to the data set's own files"):
+            convert(open_dataset(tmp_path / "d"), "folder", place, images=images)
+        assert files_of(tmp_path / "d") == before
+
+
+def test_links_are_made_anew(tmp_path):
+    convert(SyntheticDataset(2, size=32), "folder", made_folder(tmp_path / "d"))
+    for _ in range(2):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        convert(open_dataset(tmp_path / "d"), "folder", tmp_path / "out", images="link")
+    link = tmp_path / "out/images/plant0001.png"
+    assert link.readlink() == (tmp_path / "d/images/plant0001.png").resolve()
+
+
 def test_command(cli, tiny_data, tmp_path, files_of):
     before = files_of(tiny_data)
     outcome = cli("data", "convert", tiny_data, "--to", "coco-panoptic", "--output", tmp_path / "new")

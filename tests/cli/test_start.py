@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,11 @@ def test_every_verb_explains_itself(cli, verb):
     assert outcome.err == ""
     if verb not in ("info", "data"):
         assert f"Example: panembed {verb}" in " ".join(outcome.out.split())
+
+
+def test_version(cli):
+    outcome = cli("--version")
+    assert (outcome.code, outcome.out) == (0, f"panembed {version('panembed')}\n")
 
 
 def test_info(cli):

@@ -101,6 +101,13 @@ def test_dry_run_stores_nothing(cli, model, tiny_data, tmp_path, close_objects, 
         assert len(rows_of(tmp_path / "out/tune.csv")) == 30
 
 
+def test_each_tuning_has_a_folder(cli, model, tiny_data, close_objects):
+    for _ in range(2):
+        outcome = cli("tune", "-m", model, "--data", tiny_data, "--trials", 2, "--dry-run")
+        assert outcome.code == 0, outcome.err
+    assert (model / "tune/tune.csv").read_text() == (model / "tune-2/tune.csv").read_text()
+
+
 def test_interrupted(cli, model, tiny_data, close_objects, monkeypatch):
     """After the third trial: these are there, and the model is as it was."""
     from panembed.tuning import GroupingTuner
@@ -126,7 +133,7 @@ def test_a_network_as_it_is(cli, model, tiny_data):
     assert outcome.code == 0, outcome.err
     assert len(rows_of(model / "tune/tune.csv")) == 4
     assert "tuned on: train images" in outcome.err
-    outcome = cli("tune", "-m", model, "--data", tiny_data, "--trials", 4, "--dry-run")
+    outcome = cli("tune", "-m", model, "--data", tiny_data, "--output", model / "tune", "--trials", 4, "--dry-run")
     assert outcome.code == 1
     assert "in use" in outcome.sentence()
 

@@ -177,6 +177,13 @@ def test_clusters_below_the_least_size_are_outliers() -> None:
     assert (mean_shift(points, min_cluster_size=201) == 0).all()
 
 
+def test_of_two_clusters_below_the_least_size_the_larger_stays_and_is_given_the_others_points() -> None:
+    points = np.repeat([[0.0], [1.45], [1.75]], [19, 6, 6], axis=0)
+    modes = find_modes(points, bandwidth=1.5, seed_bandwidth=0.5, min_cluster_size=20)
+    assert modes.round(3).tolist() == [[0.0]]
+    assert len(find_modes(points, bandwidth=1.5, seed_bandwidth=0.5, min_cluster_size=12)) == 2
+
+
 def test_labels_are_dense_and_the_densest_comes_first() -> None:
     points, truth = balls(np.random.default_rng(8), [50, 400, 120], 4)
     labels = mean_shift(points)
@@ -196,6 +203,13 @@ def test_degenerate_inputs() -> None:
     assert (mean_shift(scattered, min_cluster_size=2) == 0).all()
     assert find_modes(np.empty((0, 3))).shape == (0, 3)
     assert find_modes(scattered, min_cluster_size=2).shape == (0, 1)
+
+
+@pytest.mark.parametrize("num_points", [200, 255, 256, 300, 511])
+def test_points_on_one_spot_are_as_many_as_they_are(num_points: int) -> None:
+    """Neighbours are counted in bytes, which hold 255."""
+    points = np.full((num_points, 1), 7.25)
+    assert (mean_shift(points, min_cluster_size=num_points, outliers="mark") == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -312,6 +326,13 @@ def test_assign_is_the_nearest_by_brute_force(offset: float) -> None:
     assert np.allclose(squared, exact.min(1), rtol=1e-3, atol=1e-3)
     assert np.allclose(exact[np.arange(5000), labels], exact.min(1), rtol=1e-4, atol=1e-3)
     assert (labels == exact.argmin(1)).mean() > 0.999
+
+
+def test_no_squared_distance_is_below_0() -> None:
+    modes = np.random.default_rng(0).normal(0, 3, (37, 6)).astype(np.float32)
+    labels, squared = assign(modes, modes)
+    assert labels.tolist() == list(range(37))
+    assert squared.min() >= 0
 
 
 @pytest.mark.parametrize("num_modes", [1, 2, 255, 256, 257, 700])

@@ -1,4 +1,4 @@
-"""Recounting against planted objects, and what must not change."""
+"""Recounting against its definition and planted objects, and what must not change."""
 
 from __future__ import annotations
 
@@ -43,6 +43,45 @@ def test_a_lost_object_is_found_among_spare_centres(order):
     assert (nearest[truth == 1] == 3).all()
 
 
+def plain(points, density, centres, sharpness, spares, spare_sharpness):
+    """The places taken, by the docstring: after each all points are assigned anew, and all products found anew."""
+    taken = []
+    while len(taken) < min(len(spares), round(float(density.sum())) - len(centres)):
+        chosen = np.concatenate([centres, spares[taken]]), np.concatenate([sharpness, spare_sharpness[taken]])
+        own_kn = chosen[1][:, None] * np.square(points - chosen[0][:, None]).sum(2)
+        products = []
+        for place, weight in zip(spares, spare_sharpness):
+            lost_n = weight * np.square(points - place).sum(1) < own_kn.min(0)
+            lost_k = np.array([density[lost_n & (own_kn.argmin(0) == k)].sum() for k in range(len(own_kn))])
+            products.append(lost_k.sum() * density[~lost_n & (own_kn.argmin(0) == lost_k.argmax())].sum())
+        if max(products) < 0.3:
+            break
+        taken.append(int(np.argmax(products)))
+    return spares[taken]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_spare_centres_join_as_the_definition_says(seed):
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0, 9, (12, 2)).astype(np.float32)
+    points, truth, density = planted(places, rng.integers(10, 80, 12), seed)
+    density = (density * rng.uniform(0.9, 1.6, 12)[truth]).astype(np.float32)  # no two alike
+    sharpness, of_spares = rng.uniform(0.5, 4, 4).astype(np.float32), rng.uniform(0.5, 4, 16).astype(np.float32)
+    spares = np.concatenate([places[4:], places[4:] + rng.normal(0, 0.1, (8, 2))]).astype(np.float32)
+    given = points, density, places[:4], sharpness, spares, of_spares
+    expected = plain(*given)
+    assert recount(*given)[0][4:].tolist() == expected.tolist()
+    assert len(expected) > 3
+
+
+@pytest.mark.parametrize(("factor", "found"), [(0.35, 1), (0.4, 2), (0.6, 2), (0.64, 3)])
+def test_as_many_as_the_sum_is_nearest_to(factor, found):
+    points, _, density = planted(PLACES, SIZES)
+    of_each = np.ones(4, np.float32)
+    centres, _ = recount(points, np.float32(factor) * density, PLACES, of_each, *NONE)
+    assert len(centres) == found
+
+
 def test_a_piece_is_given_up():
     points, _, density = planted(PLACES, SIZES)
     piece = np.concatenate([PLACES[:2], [[5.3, 5.0]], PLACES[2:]]).astype(np.float32)
@@ -70,6 +109,16 @@ def test_where_all_are_spare_those_that_hold_an_object_are_taken():
     assert sorted(centres.tolist()) == PLACES[[0, 1, 2, 3]].tolist()
     assert len(recount(points, density / 9, *NONE, PLACES, wide)[0]) == 0
     assert len(recount(points, density, *NONE, PLACES, pieces)[0]) == 0
+
+
+def test_centres_that_join_keep_their_own_sharpness():
+    """Where the first of all is a spare one, too."""
+    points, _, density = planted(PLACES, SIZES)
+    sharpness = np.array([4, 5, 6, 7], np.float32)
+    centres, of_each = recount(points, density, *NONE, PLACES, sharpness)
+    order = [PLACES.tolist().index(centre) for centre in centres.tolist()]
+    assert sorted(order) == [0, 1, 2, 3]
+    assert of_each.tolist() == sharpness[order].tolist()
 
 
 def test_no_centres_stay_none_and_one_stays():

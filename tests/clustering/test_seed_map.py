@@ -62,6 +62,21 @@ def test_points_near_some_of_many_centres_and_near_none(num_centres, spread):
         np.testing.assert_allclose(distance[np.arange(len(points)), labels], distance.min(1), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("num_dims", [4, 5, 16])
+@pytest.mark.parametrize("num_centres", [3, 90])
+def test_assignment_in_any_number_of_dimensions_is_brute_force(num_dims, num_centres):
+    rng = np.random.default_rng(0)
+    centres = (100 + rng.normal(0, 3, (num_centres, num_dims))).astype(np.float32)
+    sharpness = np.exp(rng.normal(0, 1, num_centres)).astype(np.float32)
+    points = np.concatenate([100 + rng.normal(0, 3, (100_000, num_dims)), centres]).astype(np.float32)
+    labels, scaled = assign_scaled(points, centres, sharpness)
+    some = np.r_[0:300, len(points) - 300 : len(points)]
+    distance = np.square(points[some, None].astype(float) - centres).sum(2) * sharpness
+    np.testing.assert_allclose(scaled[some], distance.min(1), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(distance[np.arange(600), labels[some]], distance.min(1), rtol=1e-3, atol=1e-2)
+    assert scaled.min() >= 0
+
+
 def test_objects_far_from_each_other_lose_no_precision():
     """As in a wide image, whose positions are in the embeddings: 900 objects on a line, 1 apart and 0.1 wide."""
     rng = np.random.default_rng(0)
@@ -98,6 +113,13 @@ def test_weak_seeds_and_small_objects_are_none():
     assert find_seeded(points[:0], log_w[:0], score[:0])[0].shape == (0, 3)
 
 
+def test_a_score_of_the_least_is_enough_and_the_bluntest_point_reaches_all():
+    points, scores = np.arange(30, dtype=np.float32)[:, None], np.full(30, 0.5, np.float32)
+    centres, sharpness = find_seeded(points, np.full(30, -1000, np.float32), scores, least_score=0.5)
+    assert centres.tolist() == [[14.5]]
+    assert np.isfinite(sharpness).all()
+
+
 def test_a_rim_is_no_object():
     """A second good seed at the rim reaches mostly what the first has."""
     points, log_w, score, _ = balls(0, [400], [1.0])
@@ -105,23 +127,34 @@ def test_a_rim_is_no_object():
     assert len(find_seeded(points, log_w, score)[0]) == 1
 
 
-def test_how_much_must_be_its_own():
-    """The second centre reaches 30 points of its own and 30 of the first: half."""
+def two_in_reach(of_second=1.0):
+    """Two good centres that reach 1.1 far; the second reaches 30 points of its own and 30 of the first: half.
+
+    Returns points, log of the sharpness, times `of_second` where the second's own are, and scores.
+    """
     places = np.repeat([0.0, 1.0, 2.0], [60, 30, 30])
     points = np.stack([places, np.linspace(0, 0.01, 120)], axis=1).astype(np.float32)
-    log_w = np.full(120, np.log(np.log(2) / 1.1**2), np.float32)  # reaches 1.1 far
+    w = np.where(places < 2, 1, of_second) * np.log(2) / 1.1**2
     score = np.where(places == 0, 0.9, np.where(places == 2, 0.8, 0.1)).astype(np.float32)
-    assert [len(find_seeded(points, log_w, score, own_share=share)[0]) for share in (0.45, 0.55)] == [2, 1]
+    return points, np.log(w).astype(np.float32), score
+
+
+def test_how_much_must_be_its_own():
+    shares = (0.45, 0.5, 0.55)
+    assert [len(find_seeded(*two_in_reach(), own_share=share)[0]) for share in shares] == [2, 1, 1]
+
+
+def test_a_centre_is_as_sharp_as_the_points_it_has_to_itself():
+    """The second is half as sharp, and reaches points of the first; but they are none of its own."""
+    points, log_w, score = two_in_reach(of_second=0.5)
+    _, sharpness = find_seeded(points, log_w, score, own_share=0.1)
+    assert sharpness == pytest.approx(np.exp(log_w[[0, -1]]), rel=1e-5)
 
 
 def test_spare_centres_are_those_not_taken():
-    """As above: the second is none, but might be."""
-    places = np.repeat([0.0, 1.0, 2.0], [60, 30, 30])
-    points = np.stack([places, np.linspace(0, 0.01, 120)], axis=1).astype(np.float32)
-    log_w = np.full(120, np.log(np.log(2) / 1.1**2), np.float32)
-    score = np.where(places == 0, 0.9, np.where(places == 2, 0.8, 0.1)).astype(np.float32)
+    """The second is none, but might be."""
     for spare_size, expected in ((None, [True]), (31, [True]), (30, [True, False])):
-        found = find_candidates(points, log_w, score, own_share=0.55, spare_size=spare_size)
+        found = find_candidates(*two_in_reach(), own_share=0.55, spare_size=spare_size)
         assert found.taken.tolist() == expected
     assert found.centres[1, 0] == pytest.approx(2)
     assert len(found.sharpness) == 2

@@ -89,6 +89,25 @@ def test_settings_speak_where_the_folder_does_not(tmp_path):
     assert FolderDataset(told, otherwise=otherwise).coding.encoding == "instances"
 
 
+def test_what_a_preset_says_is_no_word_on_packed_numbers(tmp_path):
+    """Its objects may be leaves; but class * 1000 + object would be read as hundreds of them, and trained on."""
+    otherwise = LabelCoding(OBJECTS)
+    packed = make(tmp_path / "packed", {"a": CODED}, folder="panoptic")
+    with pytest.raises(InputError, match="look like class"):
+        FolderDataset(packed, otherwise=otherwise)
+    cells = make(tmp_path / "cells", {"a": CELLS})
+    assert FolderDataset(cells, otherwise=otherwise).load("a").truth.num_instances > 0
+
+
+def test_a_few_bytes_of_yaml_make_no_endless_message(tmp_path):
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcde", "bcdef")]
+    (tmp_path / "labels.yaml").write_text("\n".join(lines).replace("\nf:", "\nignore:") + "\nclasses: []\n")
+    with pytest.raises(InputError) as raised:
+        read_label_coding(tmp_path / "labels.yaml")
+    assert len(str(raised.value)) < 5000
+
+
 def test_arguments_go_before_the_file(tmp_path):
     root = make(tmp_path / "d", {"a": CODED}, yaml="classes: wrong")
     check_field(FolderDataset(root, FIELD, encoding="class-instance", ignore=[65535]).read_truth("a"))

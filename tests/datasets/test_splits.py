@@ -1,7 +1,10 @@
+"""Splits: every image in one part, the same draw for ever, and files that are refused."""
+
 import errno
 import json
 import os
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,8 +40,14 @@ def test_draw_depends_on_ids_and_seed_only():
     assert make_split(list("abcdefghij")).test == ("b", "e")
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (60, (36, 12, 12)), (100, (60, 20, 20))])
-def test_sizes(count, sizes):
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (7, (4, 2, 1)), (8, (5, 2, 1)), (29, (17, 6, 6)),
+        (31, (19, 6, 6)), (60, (36, 12, 12)), (100, (60, 20, 20)),
+    ],
+)  # fmt: skip
+def test_what_is_left_over_goes_to_the_largest_remainders(count, sizes):
     split = make_split(IDS[:count])
     assert (len(split.train), len(split.val), len(split.test)) == sizes
 
@@ -51,6 +60,8 @@ def test_mistakes():
     for fractions in [(0.6, 0.2, 0.3), (1.2, -0.1, -0.1), (0, 0.5, 0.5), (0.5, 0.5), (float("nan"), 0.5, 0.5)]:
         with pytest.raises(SettingsError, match="fractions"):
             make_split(IDS, fractions=fractions)
+    with pytest.raises(SettingsError, match=r"their sum is 1\.01"):
+        make_split(IDS, fractions=(0.6, 0.2, 0.21))
 
 
 def test_select():
@@ -71,6 +82,14 @@ def test_check():
         Split(("a",), ("b",), ("a",)).check("ab")
     with pytest.raises(InputError, match="'a' is in train and in train"):
         Split(("a", "a"), ("b",), ("c",)).check("abc")
+
+
+def test_among():
+    split = Split(("a", "b"), ("c",), ("d",), seed=7, fractions=(0.5, 0.25, 0.25))
+    assert split.among("dxb") == replace(split, train=("b",), val=(), test=("d",))
+    assert split.among("d").test == ("d",)  # nothing to learn from, but to be judged by
+    with pytest.raises(InputError, match="none of its 4 images, such as 'a', is in the data"):
+        split.among("xy")
 
 
 def test_file_round_trip(tmp_path):
@@ -107,6 +126,10 @@ GOOD = {"train": ["a"], "val": ["b"], "test": ["c"]}
         (json.dumps({**GOOD, "val": [1]}), "val is .*expected a list"),
         (json.dumps({**GOOD, "seed": "0"}), "seed is '0'"),
         (json.dumps({**GOOD, "fractions": [1]}), "fractions is"),
+        ("[" * 100_000, "not valid JSON"),
+        (json.dumps({**GOOD, "seed": True}), "seed is True"),
+        (json.dumps({**GOOD, "fractions": [0.6, 0.4, False]}), "fractions is"),
+        (json.dumps({**GOOD, "fractions": [0.6, 0.4, float("nan")]}), "fractions is"),
     ],
 )
 def test_wrong_files(tmp_path, data, words):
@@ -120,4 +143,4 @@ def test_missing_and_hand_made_files(tmp_path):
     with pytest.raises(InputError, match="panembed data split"):
         Split.read(tmp_path / "split.json")
     (tmp_path / "split.json").write_text(json.dumps(GOOD))
-    assert Split.read(tmp_path / "split.json").test == ("c",)
+    assert Split.read(tmp_path / "split.json") == Split(("a",), ("b",), ("c",))  # with the usual seed and fractions

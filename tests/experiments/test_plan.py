@@ -1,9 +1,11 @@
-"""The file of an experiment: the runs that it asks for, and what is refused."""
+"""The file of an experiment: the runs that it asks for, how long they will take, and what is refused."""
 
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,3 +187,15 @@ def test_text_that_yaml_or_json_stumbles_over(load, text, sentence):
 def test_letters_beyond_16_bits_stay_whole(load, tmp_path):
     experiment = load(changed(["variants", 0, "set"], {"model.start_from": "runs/\U0001f331"}))
     assert experiment.runs(tmp_path)[0].settings.model.start_from == "runs/\U0001f331"
+
+
+def test_a_variant_without_a_run_takes_as_long_as_the_others_on_average(tmp_path):
+    runs = []
+    for variant, seconds in (("a", 10), ("a", 20), ("b", 60), ("a", None), ("c", None), ("c", None)):
+        folder = tmp_path / str(len(runs))
+        folder.mkdir()
+        told = {"from": None, "score": "test", "settings": {}, "metrics": {}, "train_seconds": seconds}
+        (folder / "scores.json").write_text(json.dumps(told))
+        state = "to do" if seconds is None else "done"
+        runs.append(SimpleNamespace(variant=variant, source=None, folder=folder, state=lambda part, state=state: state))
+    assert expected_seconds(runs, "test") == pytest.approx(15 + 2 * 30)

@@ -1,4 +1,4 @@
-"""Outputs made from truth must give the truth back."""
+"""Outputs made from truth must give the truth back, but for what a rule says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import SettingsError
@@ -101,6 +100,14 @@ def test_no_thing_pixels() -> None:
     assert no_things.num_instances == 0
 
 
+def test_large_numbers_are_numbers() -> None:
+    """Though their sum isn't."""
+    semantic = np.zeros((64, 64), int)
+    semantic[8:56, 8:56] = 1
+    found = Grouping().group(*outputs(semantic, semantic, certainty=5e37), (1,), Preparation((64, 64)), (64, 64))
+    assert found.num_instances == 1
+
+
 def square(semantic: np.ndarray, instance: np.ndarray, y: int, x: int, side: int, number: int, of: int = 1) -> None:
     semantic[y : y + side, x : x + side] = of
     instance[y : y + side, x : x + side] = number
@@ -115,6 +122,15 @@ def test_a_lone_object_below_the_least_area_is_void() -> None:
     assert void.num_instances == 0
     found = Grouping(min_area=16).group(*arguments)
     assert np.array_equal(found.instance, instance)
+
+
+def test_the_least_area_of_components_is_at_the_networks_resolution() -> None:
+    """4x4 pixels there are 8x8 in an image of twice the size."""
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 10, 20, 4, 1)
+    arguments = (*outputs(semantic, instance), (1,), Preparation((64, 64)), (128, 128))
+    assert Grouping("components", min_area=16).group(*arguments).num_instances == 1
+    assert Grouping("components", min_area=17).group(*arguments).num_instances == 0
 
 
 def test_objects_below_the_least_area_go_to_their_neighbours() -> None:
@@ -199,6 +215,28 @@ def test_a_class_can_have_rules_of_its_own() -> None:
     assert len(np.unique(found.instance[semantic == 2])) == 1
 
 
+@pytest.mark.parametrize(
+    "own", [{"method": "components"}, {"max_distance": 1.5}, {"one_piece": True}, {"clear_border": True}]
+)
+def test_a_class_is_grouped_as_where_its_rules_are_those_of_all(own: dict) -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    for of, x in ((1, 0), (2, 32)):  # two that touch, one of them at the border, and a part of it apart
+        square(semantic, instance, 0, x + 4, 12, 2 * of - 1, of)
+        square(semantic, instance, 12, x + 4, 12, 2 * of, of)
+        square(semantic, instance, 40, x + 4, 5, 2 * of, of)
+    scores, embeddings = outputs(semantic, instance, 3)
+    embeddings[:, 50:52], scores[1:, 50:52, 4:8], scores[2, 50:52, 40:44] = 50, 9, 10  # far from all
+    usual = Grouping(min_area=10)
+    rules = {1: usual, 2: replace(usual, **own)}
+    arguments = (scores, embeddings, (1, 2), Preparation((64, 64)), (64, 64))
+    found = replace(usual, by_class={2: rules[2]}).group(*arguments)
+    for index, rule in rules.items():
+        of_class, alone = scores.argmax(0) == index, rule.group(*arguments)
+        here, there = (PanopticMap(p.semantic * of_class, p.instance * of_class) for p in (found, alone))
+        assert same_objects(here, there)
+    assert not same_objects(found, usual.group(*arguments))
+
+
 def test_pixels_of_an_object_vote_on_its_class() -> None:
     semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
     square(semantic, instance, 0, 0, 20, 1, of=1)
@@ -220,73 +258,6 @@ def test_hdbscan_finds_the_same_objects() -> None:
     scores, embeddings = outputs(truth.semantic, truth.instance)
     found = Grouping(method="hdbscan", min_area=15).group(scores, embeddings, (1,), Preparation((128, 128)), (128, 128))
     assert same_objects(found, truth)
-
-
-def one_block() -> np.ndarray:
-    """2x64x64 scores: one thing of 48x48 pixels."""
-    scores = np.zeros((2, 64, 64), np.float32)
-    scores[1, 8:56, 8:56] = 5
-    scores[0] = 5 - scores[1]
-    return scores
-
-
-def test_seed_map_needs_seeds_and_finds_objects_by_them():
-    """Two squares whose embeddings differ by less than any bandwidth, told apart by their seeds."""
-    preparation, scores = Preparation((64, 64)), one_block()
-    embeddings = np.zeros((4, 64, 64), np.float32)
-    embeddings[:, :, 32:] = 0.2
-    seeds = np.zeros((2, 64, 64), np.float32)
-    seeds[0], seeds[1] = np.log(np.log(2) / 0.2**2), -9
-    seeds[1, 30, [20, 44]] = 9
-    grouping = Grouping(method="seed_map")
-    with pytest.raises(SettingsError, match="seed head"):
-        grouping.group(scores, embeddings, (1,), preparation, (64, 64))
-    found = grouping.group(scores, embeddings, (1,), preparation, (64, 64), seeds)
-    assert np.unique(found.instance).tolist() == [0, 1, 2]
-    assert len(np.unique(found.instance[10:50, 10:30])) == len(np.unique(found.instance[10:50, 34:50])) == 1
-    assert Grouping().group(scores, embeddings, (1,), preparation, (64, 64)).instance.max() == 1
-
-
-@pytest.mark.filterwarnings("error")
-def test_outputs_of_an_overconfident_network_are_heard_as_the_loss_hears_them():
-    """The loss neither tells such sharpness apart nor pulls it back, and a score's sigmoid has long been 0 or 1."""
-    scores, embeddings = one_block(), np.zeros((2, 64, 64), np.float32)
-    embeddings[:] = 0.02 * np.random.default_rng(0).standard_normal(embeddings.shape)
-    embeddings[0, :, 32:] += 0.4
-    found = []
-    for log_sharpness in (MAX_LOG_SHARPNESS, 8, 1000):
-        seeds = np.full((2, 64, 64), log_sharpness, np.float32)
-        seeds[1] = np.where(embeddings[0] > 0.2, -200, 200)
-        seeds[1, 32, 40] = 200
-        grouping = Grouping(method="seed_map", own_share=0.1)
-        found.append(grouping.group(scores, embeddings, (1,), Preparation((64, 64)), (64, 64), seeds))
-    assert found[0].num_instances > 1
-    assert found[0] == found[1] == found[2]
-
-
-def test_recount_splits_what_the_density_says_is_two():
-    """Two squares side by side; the left one's seed reaches most of the right one."""
-    preparation, scores = Preparation((64, 64)), one_block()
-    embeddings = np.zeros((4, 64, 64), np.float32)
-    embeddings[0] = np.where(np.arange(64) < 32, 0, 0.2) + np.where(np.arange(64) < 50, 0, 0.2)
-    seeds = np.zeros((3, 64, 64), np.float32)
-    seeds[0], seeds[1] = np.log(np.log(2) / 0.3**2), -9
-    seeds[1, 30, 20], seeds[1, 30, 52] = 9, 5
-    seeds[2] = -np.log(48 * 24)  # each half is one object
-    plain = Grouping(method="seed_map")
-    arguments = (scores, embeddings, (1,), preparation, (64, 64))
-    assert plain.group(*arguments, seeds).num_instances == 1
-    found = replace(plain, recount=1.0).group(*arguments, seeds)
-    assert found.num_instances == 2
-    assert len(np.unique(found.instance[10:50, 10:30])) == len(np.unique(found.instance[10:50, 50:54])) == 1
-    assert found.instance[30, 20] != found.instance[30, 52]
-    assert replace(plain, recount=0.7).group(*arguments, seeds).num_instances == 1  # 1.4 objects
-    seeds[2] = -np.log(48 * 48)  # all is one
-    assert replace(plain, recount=1.0).group(*arguments, seeds).num_instances == 1
-    with pytest.raises(SettingsError, match=r"recount needs a network with a density"):
-        replace(plain, recount=1.0).group(*arguments, seeds[:2])
-    with pytest.raises(SettingsError, match=r"recount: expected a factor above 0, found -1"):
-        replace(plain, recount=-1)
 
 
 OTHERS = {
@@ -325,6 +296,18 @@ def test_a_method_heeds_what_is_said_and_nothing_else(method):
     before = doubtful(usual)
     for name, value in OTHERS.items():
         assert same_objects(doubtful(replace(usual, **{name: value})), before) == (name not in HEEDED[method]), name
+
+
+def test_a_second_look_finds_a_small_object_close_to_a_large_one() -> None:
+    """As in test_second_look.py; of 144 pixels."""
+    scores = np.stack([np.zeros((48, 64)), np.full((48, 64), 9.0)]).astype(np.float32)
+    embeddings = 0.3 * np.random.default_rng(0).standard_normal((8, 48, 64)) / np.sqrt(8)
+    embeddings[0, 20:32, 40:52] += 1.3
+    arguments = (scores, embeddings.astype(np.float32), (1,), Preparation((64, 64), "native"), (48, 64))
+    usual = Grouping(bandwidth=1.75, seed_bandwidth=0.8)
+    for rules, found in ((usual, 1), (replace(usual, second_look=1.0), 2)):
+        assert rules.group(*arguments).num_instances == found
+    assert replace(usual, second_look=1.0, min_area=150).group(*arguments).num_instances == 1
 
 
 def test_second_look_is_refused_where_it_has_no_effect():
@@ -370,3 +353,12 @@ def test_clear_border_leaves_what_is_seen_whole() -> None:
         )
         assert same_objects(found, expected)
         assert found.num_instances == (2 if clear else 6)
+
+
+def test_of_an_object_whose_largest_piece_is_cut_by_the_border_nothing_is_left() -> None:
+    semantic, instance = np.zeros((64, 64), int), np.zeros((64, 64), int)
+    square(semantic, instance, 0, 4, 20, 1)
+    square(semantic, instance, 40, 40, 6, 1)
+    rules = Grouping(min_area=5, one_piece=True, clear_border=True)
+    found = rules.group(*outputs(semantic, instance), (1,), Preparation((64, 64)), (64, 64))
+    assert found.num_instances == 0

@@ -203,6 +203,19 @@ def test_memory_holds_few_results_at_a_time(tmp_path: Path) -> None:
     assert most <= 8
 
 
+def test_a_name_too_long_for_its_results_costs_that_file_only(tmp_path: Path) -> None:
+    long, longest = "ü" * 120 + "ab.png", "ü" * 120 + "a.png"
+    with PredictionFolder(tmp_path, FIELD) as folder:
+        for name in (long, "b.png", longest):
+            error = folder.add(Path(name), result(Path(name).stem, 0))
+            assert (error is None) == (name != long)
+    assert [row["file"] for row in rows_of(tmp_path / "summary.csv")] == ["b.png", longest]
+    (failed,) = rows_of(tmp_path / "failed.csv")
+    assert failed["file"] == long
+    assert "too long" in failed["reason"]
+    assert "bytes too many: 1" in failed["reason"]
+
+
 def test_a_name_that_no_table_can_hold(tmp_path: Path) -> None:
     """A byte of Latin-1, as old disks have; the others' results are none the worse."""
     path = Path(b"x/Bl\xe4tter.png".decode("utf-8", "surrogateescape"))

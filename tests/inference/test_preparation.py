@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
-from torchvision.transforms.v2.functional import normalize
+from torchvision.transforms.v2.functional import normalize, resize
 
 from panembed.errors import SettingsError
 from panembed.inference.preparation import Preparation, resize_image, resize_maps, resize_nearest
@@ -62,6 +62,13 @@ def test_resize_image_keeps_what_fits() -> None:
     assert np.array_equal(resize_image(image, (40, 60)), image)
     assert resize_image(image, (64, 32)).shape == (64, 32, 3)
     assert (resize_image(np.full((50, 70, 3), 93, np.uint8), (32, 64)) == 93).all()
+
+
+@pytest.mark.parametrize("size", [(17, 30), (64, 32), (90, 131)])
+def test_resize_image_is_torchvisions_antialiased_bilinear(size: tuple[int, int]) -> None:
+    image = picture(40, 60)
+    theirs = resize(torch.from_numpy(image.transpose(2, 0, 1)), list(size), antialias=True).numpy().transpose(1, 2, 0)
+    assert np.abs(resize_image(image, size).astype(int) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("fit", ["resize", "native"])

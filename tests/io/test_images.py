@@ -3,6 +3,7 @@ import errno
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -41,6 +42,33 @@ def read(tmp_path, data, name="a.bin", **options):
     return image
 
 
+def two_channels(planar, **options):
+    array = PICTURE[..., :2] if planar == "contig" else np.moveaxis(PICTURE[..., :2], -1, 0)
+    return tiff(array, photometric="minisblack", planarconfig=planar, **options)
+
+
+def without_extra_samples(data):
+    """With another, unknown tag in its place."""
+    assert data.count(b"\x52\x01\x03\x00") == 1
+    return data.replace(b"\x52\x01\x03\x00", b"\x53\xff\x03\x00")
+
+
+def unspecified(data):
+    """With 0 in the place of the kind of the further channel, which was alpha."""
+    entry = b"\x52\x01\x03\x00\x01\x00\x00\x00"
+    assert data.count(entry + b"\x02") == 1
+    return data.replace(entry + b"\x02", entry + b"\x00")
+
+
+TWO_CHANNELS = [
+    two_channels("contig"),
+    two_channels("separate"),
+    two_channels("contig", extrasamples=["unspecified"]),
+    without_extra_samples(two_channels("contig")),
+    unspecified(encoded("TIFF", np.dstack([PICTURE[..., 0], PICTURE[..., 1]]), compression="tiff_lzw")),
+]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -72,6 +100,13 @@ def test_alpha_is_dropped_not_blended(tmp_path, format):
     grey = Image.merge("LA", [Image.fromarray(PICTURE[..., 0]), Image.new("L", (14, 9), 3)])
     grey.save(tmp_path / "la", format=format)
     np.testing.assert_array_equal(read_image(tmp_path / "la"), np.repeat(PICTURE[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["assocalpha", "unassalpha"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_second_channel_of_a_tiff_is_dropped_where_it_is_alpha(tmp_path, kind, planar):
+    data = two_channels(planar, extrasamples=[kind])
+    np.testing.assert_array_equal(read(tmp_path, data), np.repeat(PICTURE[..., :1], 3, axis=2))
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP"])
@@ -205,6 +240,7 @@ def test_eight_bits_of_grey_and_alpha(tmp_path):
         (tiff(np.zeros((5, 6), np.float32)), "float32"),
         (tiff(np.zeros((5, 6), np.int16)), "int16"),
         (tiff(np.zeros((5, 6, 7), np.uint8), photometric="minisblack", planarconfig="contig"), "7 channels"),
+        *((data, "2 channels, and the second is not marked as alpha") for data in TWO_CHANNELS),
     ],
 )
 def test_what_is_not_a_picture_is_told_in_one_sentence(tmp_path, data, words):
@@ -212,6 +248,19 @@ def test_what_is_not_a_picture_is_told_in_one_sentence(tmp_path, data, words):
         read(tmp_path, data, "odd.png")
     assert str(tmp_path / "odd.png") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_many_channels_are_refused_before_they_are_decoded(tmp_path):
+    array = np.zeros((300, 300, 150), np.uint8)
+    data = tiff(array, photometric="minisblack", planarconfig="contig", compression="zlib")
+    assert len(data) < array.size / 100
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="150 channels"):
+            read(tmp_path, data)
+        assert tracemalloc.get_traced_memory()[1] < array.size / 10
+    finally:
+        tracemalloc.stop()
 
 
 def test_size_limit(tmp_path):

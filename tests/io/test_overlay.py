@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from panembed.io.contact_sheet import contact_sheet
 from panembed.io.legend import legend, write_legend
 from panembed.io.overlay import color_map, overlay
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
@@ -141,8 +143,21 @@ def test_the_legend_shows_what_the_overlay_paints() -> None:
     assert legend(LEAVES) is None
 
 
-def test_a_legend_of_other_classes_goes(tmp_path: Path) -> None:
-    write_legend(tmp_path, STREET)
-    assert (tmp_path / "legend.png").is_file()
+def test_a_legend_is_written_where_one_is_needed_and_nothing_is_removed(tmp_path: Path) -> None:
+    """What is called legend.png may be the user's own."""
     write_legend(tmp_path, LEAVES)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "legend.png").write_bytes(b"of a map")
+    write_legend(tmp_path, LEAVES)
+    assert (tmp_path / "legend.png").read_bytes() == b"of a map"
+    write_legend(tmp_path, STREET)
+    with Image.open(tmp_path / "legend.png") as picture:
+        assert np.array_equal(np.asarray(picture), legend(STREET))
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\0", "\x1c", "\x85", "\u2028", "\u2029", "\udce4"])
+def test_names_may_hold_any_character(sign: str) -> None:
+    odd, plain = ([LabelSet([Category(0, f"a{s}b", False), Category(1, "c", False)]), f"a{s}b"] for s in (sign, "?"))
+    assert np.array_equal(legend(odd[0]), legend(plain[0]))
+    pictures = [contact_sheet([(name, photo())], size=50) for _, name in (odd, plain)]
+    assert np.array_equal(*pictures)

@@ -22,6 +22,7 @@ from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, unpack
 
 FIELD = LabelSet([Category(0, "soil", False), Category(1, "crop", True), Category(2, "weed", True)])
 LEAVES = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
+SIGNS = LabelSet([Category(65, "sign", True)])
 
 
 def same_segments(a: PanopticMap, b: PanopticMap, label_set: LabelSet) -> bool:
@@ -73,6 +74,11 @@ def test_two_crowds_of_a_class():
         encode_packed(panoptic, FIELD)
 
 
+def test_marks_of_crowds_that_are_not_in_the_image_are_no_crowds():
+    panoptic = PanopticMap([[0, 0, 0]], [[3, 3, 4]], [(0, 3), (0, 8), (0, 9)])
+    assert encode_packed(panoptic, SIGNS).tolist() == [[65, 65, 65_000]]
+
+
 def test_stuff_is_one_segment_and_no_crowd():
     halves = PanopticMap([[0, 0, 1]], [[0, 1, 3]], (), [0])
     with pytest.raises(OutputError, match=r"'soil' has 2 segments in one image.*COCO panoptic"):
@@ -99,14 +105,20 @@ def test_a_thousand_objects_fit_and_one_more_does_not(tmp_path):
 
 
 def test_ids_up_to_64_fit_16_bits(tmp_path):
-    signs = LabelSet([Category(65, "sign", True)])
-    assert encode_packed(PanopticMap([[0]], [[1]]), signs).tolist() == [[65_000]]
+    assert encode_packed(PanopticMap([[0]], [[1]]), SIGNS).tolist() == [[65_000]]
     row = np.arange(1, 601)[None]
     with pytest.raises(OutputError, match=r"'sign': 65599 does not fit below 65535"):
-        encode_packed(PanopticMap(np.zeros_like(row), row), signs)
-    path = write_wide_packed(tmp_path / "a.png", PanopticMap(np.zeros_like(row), row), signs)
-    again = unpack(read_label_image(path), signs, ignore_values=(WIDE_VOID,))
-    assert same_segments(again, PanopticMap(np.zeros_like(row), row), signs)
+        encode_packed(PanopticMap(np.zeros_like(row), row), SIGNS)
+    path = write_wide_packed(tmp_path / "a.png", PanopticMap(np.zeros_like(row), row), SIGNS)
+    again = unpack(read_label_image(path), SIGNS, ignore_values=(WIDE_VOID,))
+    assert same_segments(again, PanopticMap(np.zeros_like(row), row), SIGNS)
+
+
+def test_no_object_gets_the_number_of_void():
+    row = np.arange(1, 537)[None]
+    assert encode_packed(PanopticMap(0 * row[:, :535], row[:, :535]), SIGNS).max() == PACKED_VOID - 1
+    with pytest.raises(OutputError, match=r"'sign': 65535 does not fit below 65535"):
+        encode_packed(PanopticMap(0 * row, row), SIGNS)
 
 
 def test_wide_void(tmp_path):

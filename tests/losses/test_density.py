@@ -47,6 +47,25 @@ def test_only_objects_seen_whole_take_part() -> None:
     assert torch.equal(log_density.grad[0] != 0, (instance[0] == 1) | (instance[0] == 2))
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_all_four_borders_are_alike(turns: int) -> None:
+    instance, semantic = scene()
+    log_density = torch.randn(1, 12, 12, generator=torch.Generator().manual_seed(0)) - 3
+    expected = density_loss(log_density, instance, semantic=semantic, thing_ids=[1])
+    log_density, instance, semantic = (torch.rot90(a, turns, (1, 2)) for a in (log_density, instance, semantic))
+    turned = density_loss(log_density, instance, semantic=semantic, thing_ids=[1])
+    assert float(turned) == pytest.approx(float(expected))
+
+
+def test_background_that_objects_enclose_is_no_object() -> None:
+    instance = torch.ones(1, 12, 12, dtype=torch.int64)
+    instance[0, 2:10, 2:10], instance[0, 4:7, 4:7] = 0, 2
+    log_density = torch.full((1, 12, 12), -3.0, requires_grad=True)
+    density_loss(log_density, instance).backward()
+    assert log_density.grad is not None
+    assert torch.equal(log_density.grad != 0, instance == 2)
+
+
 def test_descends_to_one_over_area() -> None:
     instance, semantic = scene()
     log_density = torch.full((1, 12, 12), -3.0, requires_grad=True)
@@ -122,3 +141,9 @@ def test_a_density_far_below_float32_keeps_its_loss_and_gradient(log_value: floa
     assert log_density.grad is not None
     expected = -truth[:9].mean() / 2 - 2 / 13
     assert float(log_density.grad[0, 3, 3]) == pytest.approx(float(expected), rel=1e-3)  # float32 near 1e4
+
+
+def test_a_pixel_is_one_object_at_most() -> None:
+    instance, _ = scene()
+    one = density_loss(torch.zeros(1, 12, 12), instance)
+    assert float(density_loss(torch.full((1, 12, 12), 200.0), instance)) == float(one)

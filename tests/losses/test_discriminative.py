@@ -221,6 +221,19 @@ def test_ids_are_names_only(seed):
     )
 
 
+@pytest.mark.parametrize("things", [None, [0, 2], [1]])
+def test_classes_are_names_only_and_below_0_is_none(things):
+    embeddings, instance, semantic = random_case(13)
+    options = {} if things is None else {"thing_ids": things}
+    expected = discriminative_loss(embeddings, instance, semantic=semantic, **options)
+    below = torch.where(semantic == 255, -1, semantic)
+    torch.testing.assert_close(discriminative_loss(embeddings, instance, semantic=below, **options), expected)
+    names = torch.tensor([3, 130, 254])
+    renamed = torch.where(semantic == 255, 255, names[semantic.clamp_max(2)])
+    options = {} if things is None else {"thing_ids": names[things].tolist()}
+    torch.testing.assert_close(discriminative_loss(embeddings, instance, semantic=renamed, **options), expected)
+
+
 def test_memory_layout_does_not_matter():
     embeddings, instance, _ = random_case(2, dims=8, size=16)
     a = embeddings.clone().requires_grad_()
@@ -238,12 +251,16 @@ def test_memory_layout_does_not_matter():
         assert not wide.grad[:, :3].any()
 
 
-def test_under_autocast_the_loss_stays_float32():
+def test_under_autocast_loss_and_gradient_stay_float32():
     embeddings, instance, _ = random_case(4, dims=16, size=32)
-    embeddings = embeddings.float()
+    inside, outside = (embeddings.float().requires_grad_() for _ in range(2))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = discriminative_loss(embeddings, instance)
-    torch.testing.assert_close(inside, discriminative_loss(embeddings, instance))
+        loss = discriminative_loss(inside, instance)
+        loss.backward()
+    expected = discriminative_loss(outside, instance)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(inside.grad, outside.grad)
     half = embeddings.bfloat16().requires_grad_()
     loss = discriminative_loss(half, instance)
     loss.backward()

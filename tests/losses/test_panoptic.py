@@ -1,4 +1,4 @@
-"""The sum of both losses: which objects are pushed apart."""
+"""The sum of the losses: which objects are pushed apart, what each part is told, and how much pixels weigh."""
 
 import pytest
 import torch
@@ -6,8 +6,10 @@ import torch
 from panembed import build
 from panembed.config import Settings
 from panembed.labels import Category, LabelSet
+from panembed.losses.density import density_loss
 from panembed.losses.discriminative import discriminative_loss
 from panembed.losses.panoptic import PanopticLoss
+from panembed.losses.soft_mask import soft_mask_loss
 
 
 def batch():
@@ -57,6 +59,24 @@ def test_segments_of_stuff_are_no_objects(per_class):
     plain = float(loss(logits, embeddings, semantic, instance, seeds).instance)
     numbered = torch.where(semantic == 0, 1 + torch.arange(16) // 8 * 7, instance)
     assert float(loss(logits, embeddings, semantic, numbered, seeds).instance) == plain
+
+
+@pytest.mark.parametrize("with_seeds", [False, True])
+def test_every_option_reaches_its_part(with_seeds):
+    logits, embeddings, semantic, instance = batch()
+    classes = {"semantic": semantic, "thing_ids": [1, 2]}
+    margins = {"delta_var": 0.2, "delta_dist": 0.7}
+    factors = {"alpha": 2.0, "beta": 0.5, "gamma": 0.3}
+    seeds = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) - 3 if with_seeds else None
+    expected = discriminative_loss(embeddings, instance, **classes, **margins, **factors)
+    two = None if seeds is None else seeds[:, :2]
+    expected += 0.4 * soft_mask_loss(embeddings, instance, seeds=two, **classes, delta_var=0.2, overlap="lovasz")
+    if seeds is not None:
+        expected += 0.6 * density_loss(seeds[:, 2], instance, **classes)
+    others = {"instance_weight": 0.8, "soft_mask": 0.4, "overlap": "lovasz", "density": 0.6}
+    terms = PanopticLoss([1, 2], **margins, **factors, **others)(logits, embeddings, semantic, instance, seeds)
+    assert float(terms.instance) == pytest.approx(float(expected), rel=1e-5)
+    assert float(terms.total) == pytest.approx(float(terms.semantic + 0.8 * expected), rel=1e-5)
 
 
 def test_weights_of_classes():

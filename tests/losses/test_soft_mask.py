@@ -11,7 +11,7 @@ import torch
 from panembed.losses.soft_mask import soft_mask_loss
 
 
-def plain(embeddings, instance, seeds, semantic, things, delta_var, overlap):
+def plain(embeddings, instance, seeds, semantic, things, overlap, delta_var=0.5):
     """Neven et al. (2019) and Wolny et al. (2022), pixel by pixel in float64."""
     batch, _, height, width = embeddings.shape
     total = 0.0
@@ -72,13 +72,20 @@ def example(seed=0, height=6, width=7):
     return embeddings, instance, rng.normal(size=(2, 2, height, width)), semantic
 
 
+def tensors(seed):
+    embeddings, instance, seeds, semantic = (torch.tensor(a) for a in example(seed))
+    return embeddings.float(), instance, seeds.float(), semantic
+
+
 @pytest.mark.parametrize("overlap", ["dice", "lovasz"])
-@pytest.mark.parametrize("with_seeds", [False, True])
-def test_equals_plain_loops(overlap, with_seeds):
+@pytest.mark.parametrize(
+    ("with_seeds", "width"), [(True, {}), (False, {}), (False, {"delta_var": 0.3}), (False, {"delta_var": 2.0})]
+)
+def test_equals_plain_loops(overlap, with_seeds, width):
     for seed in range(5):
         embeddings, instance, seeds, semantic = example(seed)
         seeds = seeds if with_seeds else None
-        expected = plain(embeddings, instance, seeds, semantic, [1, 2], 0.5, overlap)
+        expected = plain(embeddings, instance, seeds, semantic, [1, 2], overlap, **width)
         found = soft_mask_loss(
             torch.tensor(embeddings, dtype=torch.float32),
             torch.tensor(instance),
@@ -86,6 +93,7 @@ def test_equals_plain_loops(overlap, with_seeds):
             semantic=torch.tensor(semantic),
             thing_ids=[1, 2],
             overlap=overlap,
+            **width,
         )
         assert float(found) == pytest.approx(expected, rel=1e-4)
 
@@ -115,13 +123,59 @@ def test_no_objects():
 
 
 def test_groups_and_void_have_no_say():
-    embeddings, instance, seeds, semantic = (torch.tensor(a) for a in example(3))
-    seeds = seeds.float().requires_grad_()
-    soft_mask_loss(embeddings.float(), instance, seeds=seeds, semantic=semantic, thing_ids=[1, 2]).backward()
+    embeddings, instance, seeds, semantic = tensors(3)
+    seeds.requires_grad_()
+    soft_mask_loss(embeddings, instance, seeds=seeds, semantic=semantic, thing_ids=[1, 2]).backward()
     assert seeds.grad is not None
     silent = (semantic == 255) | ((semantic > 0) & (instance == 0))
     assert silent.any()
     assert not seeds.grad.permute(0, 2, 3, 1)[silent].any()
+
+
+def test_without_classes_all_objects_are_of_one_and_the_rest_is_stuff():
+    embeddings, instance, seeds, _ = tensors(4)
+    of_one = soft_mask_loss(embeddings, instance, seeds=seeds, semantic=(instance > 0).long(), thing_ids=[1])
+    assert float(soft_mask_loss(embeddings, instance, seeds=seeds)) == pytest.approx(float(of_one))
+
+
+def test_without_thing_ids_every_class_has_objects():
+    embeddings, instance, seeds, semantic = tensors(5)
+    instance = torch.where(semantic == 255, 1, instance)  # numbers where there is no class are no objects
+    of_all = soft_mask_loss(embeddings, instance, seeds=seeds, semantic=semantic, thing_ids=[0, 1, 2])
+    assert float(soft_mask_loss(embeddings, instance, seeds=seeds, semantic=semantic)) == pytest.approx(float(of_all))
+
+
+def test_embeddings_do_not_follow_the_scores():
+    """Scores learn what the soft masks are, and have no say in them."""
+    gradients = []
+    for score in (-3.0, 3.0):
+        embeddings, instance, seeds, semantic = tensors(6)
+        embeddings.requires_grad_()
+        seeds[:, 1] = score
+        soft_mask_loss(embeddings, instance, seeds=seeds, semantic=semantic, thing_ids=[1, 2]).backward()
+        gradients.append(embeddings.grad)
+    assert torch.equal(*gradients)
+
+
+def test_the_place_of_the_embeddings_does_not_matter():
+    """Anchored embeddings of a large image lie hundreds of units from the origin."""
+    embeddings, instance, seeds, semantic = tensors(7)
+    embeddings = embeddings.mul(256).round() / 256  # the same numbers, to the last bit, in both places
+    seeds[:, 0] += 2
+    here, there = (
+        soft_mask_loss(embeddings + shift, instance, seeds=seeds, semantic=semantic, thing_ids=[1, 2])
+        for shift in (0.0, 512.0)
+    )
+    assert float(there) == pytest.approx(float(here), rel=1e-3)
+
+
+def test_a_sharpness_beyond_the_largest_is_the_largest():
+    embeddings, instance, seeds, semantic = tensors(8)
+    losses = []
+    for sharpness in (6.0, 50.0, 1000.0):
+        seeds[:, 0] = sharpness
+        losses.append(float(soft_mask_loss(embeddings, instance, seeds=seeds, semantic=semantic, thing_ids=[1, 2])))
+    assert losses[0] == losses[1] == losses[2]
 
 
 @pytest.mark.parametrize("overlap", ["dice", "lovasz"])

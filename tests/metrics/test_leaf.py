@@ -13,10 +13,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.spatial.distance import dice as dice_distance
 
-from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.metrics.leaf import LeafScores, best_dice, difference_in_count, foreground_dice, symmetric_best_dice
 from panembed.metrics.overlaps import count_overlaps
 
+LEAVES = LabelSet([Category(0, "soil", False), Category(1, "leaf", True)])
 LABELS = np.array([0, 0, 3, 4, 90, 65535])
 label_pairs = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(*[arrays(np.int64, shape, elements=st.sampled_from(LABELS.tolist()))] * 2)
@@ -110,10 +111,15 @@ def test_scores_of_a_set_are_means_over_images_and_merge() -> None:
 @given(pair=label_pairs)
 def test_overlaps_that_were_counted_give_the_same(pair: tuple[np.ndarray, np.ndarray]) -> None:
     """Where there is neither void nor crowd."""
-    label_set = LabelSet([Category(0, "soil", False), Category(1, "leaf", True)])
     prediction, truth = (PanopticMap((labels > 0).astype(int), labels) for labels in pair)
-    scores = LeafScores().add(count_overlaps(prediction, truth, label_set), len(label_set), 1)
+    scores = LeafScores().add(count_overlaps(prediction, truth, LEAVES), len(LEAVES), 1)
     assert scores == pytest.approx(LeafScores().update(*pair), rel=1e-12)
+
+
+def test_what_lies_on_void_is_of_no_leaf() -> None:
+    truth = PanopticMap([[1] * 6 + [IGNORE] * 4], [[1] * 6 + [0] * 4])
+    pairs = count_overlaps(PanopticMap([[1] * 10], [[1] * 10]), truth, LEAVES)
+    assert LeafScores().add(pairs, 2, 1) == {"sbd": 1, "abs_dic": 0, "dic": 0, "fbd": 1}
 
 
 def test_no_image_gives_none() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -152,6 +154,28 @@ def test_options_are_taken() -> None:
     net = PanopticNet(2, 4, architecture="FPN", encoder="resnet18", options={"decoder_segmentation_channels": 64})
     assert net.class_head.in_channels == 64
     assert PanopticNet(2, 4, architecture="fpn", encoder="resnet18").class_head.in_channels == 128
+
+
+def test_options_reach_the_encoders_of_timm() -> None:
+    net = PanopticNet(2, 4, encoder="tu-tf_efficientnet_lite0", options={"drop_path_rate": 0.2})
+    assert any(getattr(module, "drop_prob", 0) > 0 for module in net.encoder.modules())
+
+
+@pytest.mark.parametrize("encoder", ["tu-tf_efficientnet_lite0", "resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args", "cache_dir"],
+)
+def test_options_that_would_load_something_are_refused(tmp_path: Path, encoder: str, name: str) -> None:
+    (tmp_path / "evil.pth").write_bytes(b"no pickle")
+    with pytest.raises(SettingsError, match=rf"model\.options: {name} is about how timm loads"):
+        PanopticNet(2, 4, encoder=encoder, options={name: str(tmp_path / "evil.pth")})
+
+
+@pytest.mark.parametrize("encoder", ["tu-hf-hub:x/y", "tu-hf_hub:x/y", "tu-local-dir:folder", "tu-x/y", "hf-hub:x"])
+def test_encoders_that_are_places_are_refused(encoder: str) -> None:
+    with pytest.raises(SettingsError, match=rf"model\.encoder: '{encoder}' is a place to load from"):
+        PanopticNet(2, 4, encoder=encoder)
 
 
 def test_decoder_channels_are_taken() -> None:

@@ -140,6 +140,30 @@ def test_a_key_holds_something_else(folder: Path, key: str, value: object) -> No
         panembed.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("split", {}),
+        ("split.train", None),
+        ("split.val", "a"),
+        ("split.test", [["a"]]),
+        ("split.seed", None),
+        ("split.fractions", [0.5]),
+        ("seen", None),
+        ("seen", [3]),
+        ("former_grouping", None),
+        ("former_grouping", ["bandwidth"]),
+    ],
+)
+def test_a_list_is_damaged(folder: Path, key: str, value: object) -> None:
+    data = json.loads((folder / "config.json").read_text())
+    section, _, name = key.partition(".")
+    data[section] = data[section] | {name: value} if name else value
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelError, match=rf"config\.json: key '{key}[a-z.]*' is missing or damaged"):
+        read_config(folder)
+
+
 @pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe", b"[1]"])
 def test_a_damaged_config(folder: Path, content: bytes) -> None:
     (folder / "config.json").write_bytes(content)

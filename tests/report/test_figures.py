@@ -50,6 +50,15 @@ def curve(epochs: int, *, validated: bool = True) -> list[dict[str, float | int]
     return rows
 
 
+@pytest.mark.parametrize("sign", ["\n", "\0", "\x85", "\udce4"])
+def test_names_may_hold_any_character(tmp_path: Path, sign: str) -> None:
+    plant = rosette(0, size=(64, 64), num_leaves=3)
+    for number, s in enumerate((sign, "?")):
+        classes = LabelSet([Category(0, "soil", False), Category(1, f"a{s}b", True), Category(2, "weed", True)])
+        comparison([Comparison(f"c{s}d", None, plant.truth, plant.truth)], classes, tmp_path / f"{number}.png")
+    assert np.array_equal(read(tmp_path / "0.png"), read(tmp_path / "1.png"))
+
+
 def test_loss_curves_show_each_series(tmp_path: Path) -> None:
     loss_curves(curve(10), tmp_path / "both.png")
     loss_curves(curve(10, validated=False), tmp_path / "train.png")

@@ -16,6 +16,7 @@ import torch
 from panembed import run
 from panembed.config import Settings
 from panembed.datasets.layout import open_dataset
+from panembed.io.lock import folder_lock
 from panembed.models.pretrained import read_config, update_grouping
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,6 @@ PLAIN = {
         "encoder_weights": "none",
         "embedding_dim": 4,
         "decoder_channels": [16, 8, 8],
-        "options": {"encoder_drop_path_rate": 0.2},
     },
     "training": {
         "epochs": 2,
@@ -43,6 +43,7 @@ PLAIN = {
 }
 RICH = {
     **PLAIN,
+    "model": {**PLAIN["model"], "options": {"drop_path_rate": 0.2}},
     "augmentation": {"color_jitter": 0.2, "vertical_flip": True, "copy_paste": 2.0},
     "training": {
         **PLAIN["training"],
@@ -54,7 +55,6 @@ RICH = {
         "validate_every": 2,
     },
 }
-del PLAIN["model"]["options"]
 
 
 def arguments_of(config, data, run, *more):
@@ -209,6 +209,7 @@ def test_tuned_settings_outlive_a_better_epoch(tmp_path, tiny_data, caplog):
     with pytest.raises(KeyboardInterrupt):
         run.train(settings, dataset, folder, progress=StopAfterFirst())
     assert "grouping" not in caplog.text
+    assert (folder / "curves.png").is_file(), "of what has been trained so far"
     own = read_config(folder / "model").settings["grouping"]
     update_grouping(folder / "model", {"min_area": 9}, {"maximize": "sbd"})
     run.train(settings, dataset, folder, resume=True)
@@ -353,6 +354,15 @@ class TestRefusals:
             assert "holds no run" in outcome.sentence()
             assert not (tmp_path / "none").exists()
 
+    @pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+    def test_another_process_trains_there(self, cli, folder, tiny_data, tiny_config, files_of, option):
+        before = files_of(folder)
+        with folder_lock(folder):
+            outcome = cli("train", "--config", tiny_config, "--data", tiny_data, "--output", folder, option)
+        assert outcome.code == 1
+        assert f"{folder}: another process trains there" in outcome.sentence()
+        assert files_of(folder) == before
+
     def test_resume_and_overwrite(self, cli, folder, tiny_data):
         outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume", "--overwrite")
         assert outcome.code == 2
@@ -368,6 +378,6 @@ def test_a_single_image_that_leaves_batch_norm_nothing(cli, tmp_path, tiny_data)
     (tmp_path / "config.yaml").write_text(json.dumps(settings))
     arguments = ("train", "--config", tmp_path / "config.yaml", "--data", tiny_data, "--output", tmp_path / "run")
     outcome = cli(*arguments)
-    assert outcome.code == 2
+    assert outcome.code == 1
     assert "a batch of 1 image of 32 x 32 leaves batch norm a single value; expected more images" in outcome.err
     assert "Traceback" not in outcome.err

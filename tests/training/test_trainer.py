@@ -14,7 +14,7 @@ from panembed import build
 from panembed.config import Settings
 from panembed.datasets.sample import Sample
 from panembed.datasets.synthetic import SyntheticDataset
-from panembed.errors import SettingsError
+from panembed.errors import SettingsError, TrainingError
 from panembed.inference.preparation import Preparation
 from panembed.labels import PanopticMap
 from panembed.losses.panoptic import PanopticLoss
@@ -123,7 +123,7 @@ def test_what_is_no_number_is_not_saved(tmp_path, which):
             next(trainer.network.parameters())[0] = torch.nan
     else:
         trainer.sums[0] = torch.inf
-    with pytest.raises(SettingsError, match=r"no longer numbers in epoch 2; lower training\.learning_rate"):
+    with pytest.raises(TrainingError, match=r"no longer numbers in epoch 2; lower training\.learning_rate"):
         trainer._save()
     assert trainer.checkpoint_path.read_bytes() == before
 
@@ -381,6 +381,6 @@ def test_labels_outside_the_picture_are_ignored():
 
 def test_a_loss_that_is_no_number_stops_training(tmp_path):
     trainer, kept = make(tmp_path, epochs=4, learning_rate=1e30)
-    with pytest.raises(SettingsError, match=r"the loss became nan.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"the loss became nan.*learning_rate"):
         trainer.fit()
     assert len(kept) < 4

@@ -7,6 +7,7 @@ failed (named in failed.csv), 130 interrupted after saving, by Ctrl-C or SIGTERM
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -32,6 +33,22 @@ app.command("experiment")(experiment.experiment)
 app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"panembed {version('panembed')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and leave")
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +13,9 @@ from rich.table import Table
 
 from panembed.metrics.panoptic_quality import PanopticQualityResult, Score
 from panembed.report.tables import counted
+
+_SECONDS_BETWEEN_LINES = 60
+"""Of a training that draws no bar."""
 
 
 def messages() -> Console:
@@ -35,7 +40,7 @@ def bar() -> Progress:
 
 
 class TrainingProgress:
-    """Draws a bar over all steps of a run, and says one line per validated epoch.
+    """Draws a bar over all steps of a run, and says a line per validated epoch; without a bar one a minute at least.
 
     Use as a context manager around the training.
     """
@@ -45,6 +50,7 @@ class TrainingProgress:
         self.progress = bar()
         self.console = self.progress.console
         self.task = self.progress.add_task("training", total=epochs, note="")
+        self._said = -math.inf
 
     def __enter__(self) -> TrainingProgress:
         self.progress.start()
@@ -60,13 +66,19 @@ class TrainingProgress:
     def epoch(self, row: dict[str, float | int]) -> None:
         """See `panembed.training.trainer.Progress`."""
         self.progress.update(self.task, completed=row["epoch"])
+        told = f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.3f}"
         if "val_loss" in row:
-            self.console.print(
-                f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.3f}, "
-                f"validation loss {row['val_loss']:.3f}, "
-                f"PQ {100 * row['val_pq']:.1f}, things PQ {100 * row['val_pq_things']:.1f}, {row['seconds']:.0f} s",
-                soft_wrap=True,
-            )
+            qualities = f"PQ {_in_percent(row['val_pq'])}, things PQ {_in_percent(row['val_pq_things'])}"
+            told += f", validation loss {row['val_loss']:.3f}, {qualities}"
+        elif not self.progress.disable or time.monotonic() - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = time.monotonic()
+        self.console.print(f"{told}, {row['seconds']:.0f} s", soft_wrap=True)
+
+
+def _in_percent(share: float) -> str:
+    """As tables have it; things or stuff may not occur."""
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def quality_table(result: PanopticQualityResult, metrics: dict[str, Any]) -> Table:

@@ -38,7 +38,8 @@ def train(
     from panembed import build, run
     from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages
-    from panembed.config import Settings
+    from panembed.compatibility import check_effect
+    from panembed.config import Settings, parse_override
     from panembed.datasets.splits import SPLIT_FILE, Split
     from panembed.errors import SettingsError
 
@@ -50,6 +51,9 @@ def train(
             raise SettingsError(f"--resume: {output} holds no run to go on with (no {config.name}); start it without")
     overrides = [*(set_ or []), *([] if seed is None else [f"training.seed={seed}"])]
     settings = Settings.load(preset, config, overrides)
+    for path, value in map(parse_override, overrides):
+        if path[0] == "grouping":
+            check_effect(settings, path, value)
     for sentence in settings.advice():
         messages().print(f"note: {sentence}")
     dataset = open_data(data, format, labels, settings.labels)

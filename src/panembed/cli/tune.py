@@ -14,7 +14,10 @@ def tune(
     model: ModelName,
     data: DataFolder,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="where tune.csv goes; by default M/tune")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="where tune.csv goes; by default M/tune, then M/tune-2, ..."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="which images to choose by: val or train")] = "val",
     maximize: Annotated[
@@ -49,7 +52,7 @@ def tune(
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
     from panembed.errors import SettingsError
-    from panembed.io.output_folder import claim_folder
+    from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
     from panembed.models.pretrained import update_grouping
     from panembed.models.shipped import is_shipped, resolve_model_folder
@@ -71,7 +74,7 @@ def tune(
             "or give --dry-run and --output"
         )
     ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
-    folder = claim_folder(output or model / "tune", overwrite=overwrite)
+    folder = claim_folder(output or (model / "tune" if overwrite else free_name(model / "tune")), overwrite=overwrite)
     with bar() as progress:
         task = progress.add_task("network", total=len(ids), note="")
         with GroupingTuner(loaded, dataset, ids, criterion=maximize, each=lambda: progress.advance(task)) as tuner:

@@ -22,7 +22,7 @@ import yaml
 from panembed.datasets.cityscapes import SPLITS
 from panembed.datasets.cvppp import SUBSETS, CvpppDataset
 from panembed.datasets.folder import LABELS_FILE, FolderDataset, LabelCoding
-from panembed.datasets.sample import Dataset
+from panembed.datasets.sample import Dataset, FileDataset
 from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split
 from panembed.errors import InputError, OutputError, SettingsError
 from panembed.io.atomic import atomic_path, write_text
@@ -31,6 +31,7 @@ from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.contact_sheet import CONTACT_SHEET_FILE
 from panembed.io.images import IMAGE_SUFFIXES, write_png
 from panembed.io.label_images import write_instances
+from panembed.io.legend import LEGEND_FILE
 from panembed.io.packed import (
     PACKED_VOID,
     WIDE_VOID,
@@ -251,6 +252,7 @@ def convert(
     output = Path(output)
     split = _split_of(dataset, form)
     writer = FORMS[form](output, dataset)
+    _refuse_own_folders(output, writer, dataset)
     _refuse_strangers(output, writer, dataset.ids)
     if split is None and (output / SPLIT_FILE).is_file():
         try:
@@ -282,6 +284,18 @@ def convert(
         dataclasses.replace(split, train=train, val=val, test=test).write(output / SPLIT_FILE)
 
 
+def _refuse_own_folders(output: Path, writer: _Writer, dataset: Dataset) -> None:
+    """Refuse an output with links to where the data set's own files are: they would be replaced."""
+    own = {dataset.image_path(id).parent for id in dataset.ids}
+    if isinstance(dataset, FileDataset):
+        own |= {dataset.label_path(id).parent for id in dataset.ids}
+    real = {folder.resolve() for folder in own}
+    targets = {path.parent for id in dataset.ids for path in (writer.image_target(id), writer.label_target(id))}
+    for folder in sorted(targets):
+        if folder.resolve() in real:
+            raise OutputError(f"{output}: {folder} leads to the data set's own files; choose another folder")
+
+
 def _refuse_strangers(output: Path, writer: _Writer, ids: Sequence[str]) -> None:
     """Refuse pictures of other images among those that will be written: both would be read as one data set."""
     ours = {target for id in ids for target in (writer.image_target(id), writer.label_target(id))}
@@ -289,7 +303,7 @@ def _refuse_strangers(output: Path, writer: _Writer, ids: Sequence[str]) -> None
     ours |= {path.with_name(path.name.replace("_instanceIds", "_labelIds")) for path in ours}
     for path in sorted(output.rglob("*")):
         picture = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        if picture and path.with_suffix("") not in ours and path.name != CONTACT_SHEET_FILE:
+        if picture and path.with_suffix("") not in ours and path.name not in (CONTACT_SHEET_FILE, LEGEND_FILE):
             raise OutputError(
                 f"{path}: would lie among the images of this data set, and be taken for one of them; choose another "
                 "folder, or move what is in this one elsewhere"
@@ -362,7 +376,7 @@ def _photograph(dataset: Dataset, id: str, target: Path, png_only: bool) -> tupl
     if usable and png_only:
         with open(source, "rb") as file:
             usable = file.read(8) == b"\x89PNG\r\n\x1a\n"
-    return _with_suffix(target, source.suffix if usable else ".png"), usable
+    return _with_suffix(target, source.suffix if usable and not png_only else ".png"), usable
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:
@@ -377,9 +391,8 @@ def _place(dataset: Dataset, id: str, path: Path, as_it_is: bool, link: bool) ->
     if not as_it_is:
         write_png(path, dataset.read_image(id))
     elif link:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        path.symlink_to(source.resolve())
+        with atomic_path(path) as temporary:
+            temporary.symlink_to(source.resolve())
     else:
         with atomic_path(path) as temporary:
             shutil.copyfile(source, temporary)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from panembed.datasets.sample import FileDataset
-from panembed.errors import InputError, SettingsError
+from panembed.errors import InputError, SettingsError, shown
 from panembed.io.images import images_in, read_raster
 from panembed.io.label_images import read_label_image
 from panembed.io.yaml_text import load_yaml
@@ -75,7 +75,7 @@ class LabelCoding:
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS:
             hint = _nearest(str(self.encoding), ENCODINGS)
-            raise SettingsError(f"encoding is {self.encoding!r}; expected {' or '.join(ENCODINGS)}{hint}")
+            raise SettingsError(f"encoding is {shown(self.encoding)}; expected {' or '.join(ENCODINGS)}{hint}")
         if self.encoding == "instances":
             if (len(self.label_set.things), len(self.label_set.stuff)) != (1, 1):
                 raise SettingsError(
@@ -150,8 +150,8 @@ class FolderDataset(FileDataset):
     """Images and label images in two folders, joined by file name without suffix.
 
     What the numbers in the label images mean is taken from, in this order: the arguments, `root/labels.yaml`,
-    `otherwise`, or else every number but 0 is an object. The last is a guess, and is refused where the numbers look
-    like class-instance.
+    `otherwise`, or else every number but 0 is an object. That numbers are objects is a guess in the last two, and is
+    refused where they look like class-instance.
 
     Args:
         root: the folder with `images/` and one of `labels/`, `panoptic/`, `masks/`.
@@ -206,8 +206,9 @@ class FolderDataset(FileDataset):
             self.coding = read_label_coding(labels_file or root / LABELS_FILE)
         else:
             self.coding = otherwise or LabelCoding(OBJECTS)
-        told = spoken or labels_file is not None or (root / LABELS_FILE).exists() or otherwise is not None
-        self._guessed = not told
+        told = spoken or labels_file is not None or (root / LABELS_FILE).exists()
+        # What a preset or a model says is of other data.
+        self._guessed = not told and self.coding.encoding == "instances"
         super().__init__(root, self.coding.label_set, _pairs(_by_stem(images), _by_stem(labels), images, labels))
         if self._guessed:
             # Told once here, rather than for every image later; a broken file is told of when it is read.
@@ -347,10 +348,10 @@ def label_coding(data: Any, where: str) -> LabelCoding:
         raise InputError(f"{where}: has no key classes; expected a list of classes with id, name and isthing")
     ignore = data.get("ignore", [])
     if not isinstance(ignore, list) or not all(_is_int(value) for value in ignore):
-        raise InputError(f"{where}: ignore is {ignore!r}; expected a list of whole numbers, such as [65535]")
+        raise InputError(f"{where}: ignore is {shown(ignore)}; expected a list of whole numbers, such as [65535]")
     single_object = data.get("single_object", False)
     if not isinstance(single_object, bool):
-        raise InputError(f"{where}: single_object is {single_object!r}; expected true or false")
+        raise InputError(f"{where}: single_object is {shown(single_object)}; expected true or false")
     encoding = data.get("encoding", "instances")
     try:
         return LabelCoding(_label_set(where, data["classes"]), encoding, tuple(ignore), single_object)
@@ -370,14 +371,16 @@ def _label_set(where: str, rows: Any) -> LabelSet:
             if key not in row:
                 raise InputError(f"{where}: {row_name} has no {key}; expected id, name, isthing and perhaps color")
         if not _is_int(row["id"]) or not 0 <= row["id"] <= 65534:
-            raise InputError(f"{where}: {row_name}.id is {row['id']!r}; expected a whole number 0..65534")
+            raise InputError(f"{where}: {row_name}.id is {shown(row['id'])}; expected a whole number 0..65534")
         if not isinstance(row["name"], str) or not row["name"].strip():
-            raise InputError(f"{where}: {row_name}.name is {row['name']!r}; expected a text; put it in quotes")
+            raise InputError(f"{where}: {row_name}.name is {shown(row['name'])}; expected a text; put it in quotes")
         if row["isthing"] not in (False, True):
-            raise InputError(f"{where}: {row_name}.isthing is {row['isthing']!r}; expected true or false")
+            raise InputError(f"{where}: {row_name}.isthing is {shown(row['isthing'])}; expected true or false")
         color = row.get("color", [0, 0, 0])
         if not (isinstance(color, list) and len(color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in color)):
-            raise InputError(f"{where}: {row_name}.color is {color!r}; expected three whole numbers 0..255, [r, g, b]")
+            raise InputError(
+                f"{where}: {row_name}.color is {shown(color)}; expected three whole numbers 0..255, [r, g, b]"
+            )
     return LabelSet.from_list(rows)
 
 

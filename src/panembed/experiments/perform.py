@@ -5,13 +5,12 @@ Everything is in files, so a second call goes on where the first one ended, howe
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from panembed.experiments.plan import FAILURE_FILE, SCORES_FILE, Experiment, Run
 from panembed.experiments.results import write_results
 from panembed.inference.predictor import PanopticModel
 from panembed.io.atomic import write_json, write_text
+from panembed.io.lock import file_lock
 from panembed.io.output_folder import claim_folder
 from panembed.models.shipped import resolve_model_folder
 from panembed.run import train
@@ -146,7 +146,7 @@ def perform(
         try:
             _write(experiment, output)
             for number, run in enumerate(runs, 1):
-                with _locked(run.folder.with_name(f".{run.folder.name}.lock")) as ours:
+                with file_lock(run.folder.with_name(f".{run.folder.name}.lock")) as ours:
                     if not ours:
                         say(f"{run}: another process is at it")
                         continue
@@ -252,22 +252,6 @@ def _has_ended(folder: Path) -> bool:
     return (folder / SCORES_FILE).is_file() or (folder / FAILURE_FILE).is_file()
 
 
-@contextmanager
-def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a file's lock, which the system lifts however the process ends; False where another process holds it."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            ours = True
-        except BlockingIOError:
-            ours = False
-        except OSError as error:
-            raise OutputError(
-                f"{path}: can't be locked ({error.strerror}); choose an output on a local disk"
-            ) from error
-        yield ours
-
-
 def _write_plan(experiment: Experiment, output: Path) -> None:
     """Keep what was asked, with the settings file that it names, so that the folder's own plan can be run again."""
     asked = experiment.model_dump(mode="json", by_alias=True)
@@ -279,5 +263,5 @@ def _write_plan(experiment: Experiment, output: Path) -> None:
 
 def _write(experiment: Experiment, output: Path) -> None:
     """Write the results; else those of a process that read the folders earlier might replace ours."""
-    with _locked(output / ".results.lock", wait=True):
+    with file_lock(output / ".results.lock", wait=True):
         write_results(experiment, output)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from panembed.config import Settings
 from panembed.datasets.splits import SPLIT_FILE
-from panembed.errors import InputError, SettingsError
+from panembed.errors import InputError, SettingsError, shown
 from panembed.io.yaml_text import load_yaml
 from panembed.report.experiment_table import COLUMNS, column_of
 
@@ -283,7 +283,7 @@ def _as_text(key: str, value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{key}: expected numbers, text, lists or mappings, found {value!r}") from error
+        raise SettingsError(f"{key}: expected numbers, text, lists or mappings, found {shown(value)}") from error
 
 
 def _folder(output: Path, variant: str, seed: int) -> Path:
@@ -309,7 +309,7 @@ def _first_mistake(error: ValidationError) -> str:
         return f"unknown key {key!r}{_nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"{key} is missing"
-    return f"{key}: found {first['input']!r}; {first['msg'].replace('Input should', 'it should')}"
+    return f"{key}: found {shown(first['input'])}; {first['msg'].replace('Input should', 'it should')}"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

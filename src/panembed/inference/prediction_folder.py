@@ -19,6 +19,9 @@ from panembed.result import PanopticResult
 _SUMMARY_COLUMNS = ("file", "width", "height", "objects")
 """Of summary.csv, before the classes."""
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name on common disks."""
+
 _MAX_WAITING = 4
 """Results that may wait to be written; more would only fill the memory."""
 
@@ -113,6 +116,11 @@ class PredictionFolder:
             )
         if printable(path.name) != path.name:
             result = InputError(f"{path}: its name is not UTF-8, which tables and JSON need; rename it")
+        beyond = len(f"{path.stem}_instances.png".encode(errors="replace")) - _LONGEST_NAME
+        if beyond > 0:
+            result = InputError(
+                f"{path}: its name is too long to write NAME_instances.png; shorten it (bytes too many: {beyond})"
+            )
         if isinstance(result, PanembedError):
             self.failed.append({"file": printable(path), "reason": printable(result)})
             return result

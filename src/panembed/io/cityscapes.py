@@ -7,13 +7,10 @@ groups: objects of a thing class that are not told apart.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
 from panembed.errors import InputError, OutputError
-from panembed.io.images import write_png
 from panembed.io.packed import single_crowds
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, pack
 
@@ -136,20 +133,3 @@ def encode_instance_ids(panoptic: PanopticMap, label_set: LabelSet = CITYSCAPES)
     packed = pack(single_crowds(panoptic, label_set), label_set)
     packed[packed < 0] = 0
     return packed.astype(np.uint16)
-
-
-def write_instance_ids(
-    path: str | os.PathLike[str], panoptic: PanopticMap, label_set: LabelSet = CITYSCAPES
-) -> NDArray[np.uint16]:
-    """Write `encode_instance_ids` as a 16-bit grey PNG, and return its numbers.
-
-    Raises:
-        OutputError: see `encode_instance_ids`, or the place can't be written.
-
-    >>> write_instance_ids("no/such/folder/a.png", PanopticMap([[0]], [[0]]))
-    Traceback (most recent call last):
-    panembed.errors.OutputError: no/such/folder/a.png: can't be written, its folder does not exist; create it first
-    """
-    numbers = encode_instance_ids(panoptic, label_set)
-    write_png(path, numbers)
-    return numbers

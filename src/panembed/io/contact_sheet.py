@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,11 +83,22 @@ def contact_sheet(
         x = _MARGIN + number % columns * (size + _MARGIN)
         y = _MARGIN + number // columns * (high + _MARGIN)
         sheet.paste(Image.fromarray(picture), (x, y))
+        name = drawable(name)
         # The end of a name tells images apart, and its beginning is the folder.
         while len(name) > 1 and draw.textlength(name, font=font) > size:
             name = "~" + name[2:]
         draw.text((x, y + high - _TEXT + 2), name, fill="black", font=font)
     return np.asarray(sheet)
+
+
+def drawable(name: str) -> str:
+    r"""A name as one line of text: what a font has no letter for, such as a line feed, becomes a question mark.
+
+    >>> drawable("a\nb\x85")
+    'a?b?'
+    """
+    # Control characters, separators of lines and paragraphs, and what is left of bytes that are not UTF-8.
+    return "".join("?" if unicodedata.category(sign) in ("Cc", "Zl", "Zp", "Cs") else sign for sign in name)
 
 
 def name_font() -> ImageFont.FreeTypeFont:

@@ -34,6 +34,9 @@ images of few colours: label images get a third to a half smaller by it."""
 
 _KINDS = "PNG, JPEG, BMP or TIFF"
 
+_MOST_CHANNELS = 4
+"""RGB and alpha, or whatever the fourth is."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Raster:
@@ -48,7 +51,7 @@ class Raster:
         orientation: the EXIF orientation of a JPEG, 1..8; 1 for all other files.
         white_is_zero: a TIFF whose 0 is white.
         lossy: the file's compression changes values, as JPEG's does.
-        grey_with_alpha: a PNG of grey values with alpha.
+        grey_with_alpha: of two channels the file says that the second is alpha.
     """
 
     samples: NDArray[Any]
@@ -95,7 +98,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         samples = raster.palette[samples]
     elif samples.dtype == bool:
         samples = samples.astype(np.uint8) * np.uint8(255)
-    if raster.grey_with_alpha and raster.bits == 16:
+    if raster.grey_with_alpha and raster.format == "PNG" and raster.bits == 16:
         raise InputError(
             f"{path}: is a PNG of 16-bit grey with alpha, of which 8 bits can be read; save it without alpha"
         )
@@ -103,12 +106,10 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         raise InputError(
             f"{path}: holds {samples.dtype} values; expected 8 or 16 bits a sample, unsigned; convert it first"
         )
-    if samples.ndim == 3 and samples.shape[2] in (2, 4):
+    if samples.ndim == 3 and samples.shape[2] in ((2, 4) if raster.grey_with_alpha else (4,)):
         samples = samples[..., :-1]
     if samples.ndim == 3 and samples.shape[2] not in (1, 3):
-        raise InputError(
-            f"{path}: has {samples.shape[2]} channels; expected grey or RGB, perhaps with alpha; choose three channels"
-        )
+        raise _other_channels(path, samples.shape[2])
     if samples.dtype == np.uint16:
         samples = _stretch(samples)
     if raster.white_is_zero:
@@ -118,6 +119,11 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     if samples.shape[2] == 1:
         samples = np.repeat(samples, 3, axis=2)
     return np.ascontiguousarray(_upright(samples, raster.orientation), dtype=np.uint8)
+
+
+def _other_channels(path: str | os.PathLike[str], channels: int) -> InputError:
+    found = "2 channels, and the second is not marked as alpha" if channels == 2 else f"{channels} channels"
+    return InputError(f"{path}: has {found}; expected grey or RGB, perhaps with alpha; choose one or three of them")
 
 
 def _stretch(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -268,6 +274,12 @@ def _from_tiff(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
         photometric = tifffile.PHOTOMETRIC(page.photometric)
         white_is_zero = photometric == tifffile.PHOTOMETRIC.MINISWHITE
         rgb_or_grey = tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.PALETTE
+        channels = dict(zip(first.axes, first.shape)).get("S", 1)
+        # Now, as hundreds of channels of one value are a small file and a lot of memory.
+        if channels > _MOST_CHANNELS and (photometric in rgb_or_grey or white_is_zero):
+            raise _other_channels(path, channels)
+        alpha = tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA
+        grey_with_alpha = channels == 2 and page.extrasamples in [(kind,) for kind in alpha]
         bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
         lossy = any(word in tifffile.COMPRESSION(page.compression).name for word in ("JPEG", "WEBP"))
         try:
@@ -285,6 +297,8 @@ def _from_tiff(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
                     f"{path}: can't be decoded ({_one_line(error)}); expected a TIFF without compression, or with "
                     "deflate; save it so"
                 ) from error
+            if channels == 2 and not grey_with_alpha:
+                raise _other_channels(path, channels) from error  # Pillow would read the first
             # Of this kind Pillow alone refuses what is twice its bound, and warns from the bound on.
             bound = 2 * (Image.MAX_IMAGE_PIXELS or max_pixels)
             _check_size(path, page.imagewidth, page.imagelength, min(bound, max_pixels))
@@ -295,14 +309,22 @@ def _from_tiff(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
             # Pillow turns TIFFs by their orientation, tifffile doesn't: turn back, so that compression changes nothing.
             orientation = page.tags.valueof(274, 1)
             samples = _upright(raster.samples, {6: 8, 8: 6}.get(orientation, orientation))
-            return dataclasses.replace(raster, samples=samples, lossy=lossy)
+            return dataclasses.replace(raster, samples=samples, lossy=lossy, grey_with_alpha=grey_with_alpha)
         samples = samples.reshape([size for axis, size in zip(first.axes, first.shape) if size > 1 or axis in "YXS"])
         if axes == "SYX":
             samples = np.moveaxis(samples, 0, -1)
         palette = None
         if photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
             palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
-        return Raster(samples, palette, "TIFF", bits, white_is_zero=white_is_zero, lossy=lossy)
+        return Raster(
+            samples,
+            palette,
+            "TIFF",
+            bits,
+            white_is_zero=white_is_zero,
+            lossy=lossy,
+            grey_with_alpha=grey_with_alpha,
+        )
 
 
 def write_png(path: str | os.PathLike[str], array: NDArray[Any]) -> None:

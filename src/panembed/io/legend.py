@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from panembed.io.contact_sheet import name_font
+from panembed.io.contact_sheet import drawable, name_font
 from panembed.io.images import write_png
 from panembed.io.overlay import tells_classes
 from panembed.labels import LabelSet
@@ -37,28 +37,25 @@ def legend(label_set: LabelSet) -> NDArray[np.uint8] | None:
     shown = [*(label_set.stuff if len(label_set.stuff) > 1 else ()), *things]
     if not shown:
         return None
-    font = name_font()
+    font, names = name_font(), [drawable(label_set[index].name) for index in shown]
     left = 2 * _MARGIN + _SWATCH
-    width = left + round(max(font.getlength(label_set[index].name) for index in shown)) + _MARGIN
+    width = left + round(max(map(font.getlength, names))) + _MARGIN
     picture = Image.new("RGB", (width, len(shown) * _LINE + 2 * _MARGIN), "white")
     draw = ImageDraw.Draw(picture)
-    for number, index in enumerate(shown):
+    for number, (index, name) in enumerate(zip(shown, names)):
         top = _MARGIN + number * _LINE
         corners = (_MARGIN, top + 2, _MARGIN + _SWATCH, top + _LINE - 3)
         draw.rectangle(corners, fill=label_set[index].color, outline="black")
-        draw.text((left, top + _LINE // 2), label_set[index].name, fill="black", font=font, anchor="lm")
+        draw.text((left, top + _LINE // 2), name, fill="black", font=font, anchor="lm")
     return np.asarray(picture)
 
 
 def write_legend(folder: str | os.PathLike[str], label_set: LabelSet) -> None:
-    """Write the legend of a folder of overlays, where they need one; else remove that of earlier ones.
+    """Write the legend of a folder of overlays, where they need one; else leave the folder as it is.
 
     Raises:
         OutputError: the folder can't be written.
     """
-    path = Path(folder) / LEGEND_FILE
     picture = legend(label_set)
-    if picture is None:
-        path.unlink(missing_ok=True)
-    else:
-        write_png(path, picture)
+    if picture is not None:
+        write_png(Path(folder) / LEGEND_FILE, picture)

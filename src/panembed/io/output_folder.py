@@ -48,3 +48,20 @@ def claim_folder(
     except OSError as error:
         raise OutputError(f"{folder}: can't be created ({error.strerror}); choose another place") from error
     return folder
+
+
+def free_name(path: str | os.PathLike[str]) -> Path:
+    """The path, or the first of PATH-2, PATH-3, ... that is not there yet or an empty folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "tune").write_text("taken")
+    ...     free_name(Path(folder) / "tune").name
+    'tune-2'
+    """
+    path = Path(path)
+    candidate, number = path, 1
+    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
 from panembed.errors import SettingsError
@@ -17,6 +19,11 @@ _LEAST_FOR_SCSE = 16
 
 _HEADS_OWN = ("activation", "aux_params")
 """Arguments about the head that segmentation_models_pytorch would make; this network has its own."""
+
+_TIMM_LOADING = {
+    name for loader in (timm.create_model, build_model_with_cfg) for name in inspect.signature(loader).parameters
+}
+"""Arguments that timm keeps for itself, such as checkpoint_path; all others go to the encoder's class."""
 
 SeedHead = Literal["parallel", "series"]
 
@@ -92,6 +99,7 @@ class PanopticNet(nn.Module):
         if decoder_channels is not None:
             arguments["decoder_channels"] = tuple(decoder_channels)
             arguments.setdefault("encoder_depth", len(decoder_channels))
+        _refuse_loading(encoder, arguments)
         try:
             _refuse_unused(architecture, encoder, arguments)
             network = smp.create_model(
@@ -235,6 +243,21 @@ class DetailBranch(nn.Module):
         joined = self.joined(torch.cat([features, self.features(image)], dim=1))
         changed: Tensor = features + self.difference(joined)
         return changed
+
+
+def _refuse_loading(encoder: str, arguments: Mapping[str, Any]) -> None:
+    """SettingsError for what would have timm read files or the network: settings come with models of strangers."""
+    if ":" in encoder or "/" in encoder:
+        raise SettingsError(
+            f"model.encoder: {encoder!r} is a place to load from; expected a name of segmentation_models_pytorch, such "
+            "as 'resnet34'; give weights of your own as model.encoder_weights"
+        )
+    for name in arguments:
+        if name in _TIMM_LOADING:
+            raise SettingsError(
+                f"model.options: {name} is about how timm loads an encoder; expected arguments of the network alone; "
+                "leave it out, and give weights as model.encoder_weights"
+            )
 
 
 def _refuse_unused(architecture: str, encoder: str, arguments: Mapping[str, Any]) -> None:

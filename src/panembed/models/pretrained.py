@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from safetensors import SafetensorError
 
+from panembed.datasets.splits import PARTS
 from panembed.errors import ModelError
 from panembed.io.atomic import atomic_path, write_json, write_text
 from panembed.models.shipped import is_shipped
@@ -135,15 +137,40 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
         )
     for key, kind in (("settings", dict), ("categories", list), ("split", dict), ("metrics", dict)):
         if not isinstance(data.get(key), kind):
-            raise ModelError(f"{path}: key {key!r} is missing or damaged; copy the model folder again")
+            raise _damaged_key(path, key)
+    _check_split(path, data["split"])
+    seen, former = data.get("seen", []), data.get("former_grouping", [])
+    if not _is_list_of(seen, str):
+        raise _damaged_key(path, "seen")
+    if not _is_list_of(former, dict):
+        raise _damaged_key(path, "former_grouping")
     return ModelConfig(
         data["settings"],
         data["categories"],
         data["split"],
         data["metrics"],
-        seen=tuple(map(str, data.get("seen", []))),
-        former_grouping=tuple(data.get("former_grouping", [])),
+        seen=tuple(seen),
+        former_grouping=tuple(former),
     )
+
+
+def _check_split(path: Path, split: Mapping[str, Any]) -> None:
+    for part in PARTS:
+        if not _is_list_of(split.get(part), str):
+            raise _damaged_key(path, f"split.{part}")
+    if not isinstance(split.get("seed"), int):
+        raise _damaged_key(path, "split.seed")
+    fractions = split.get("fractions")
+    if not (_is_list_of(fractions, int | float) and len(fractions) == len(PARTS)):
+        raise _damaged_key(path, "split.fractions")
+
+
+def _is_list_of(value: Any, kind: type | UnionType) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _damaged_key(path: Path, key: str) -> ModelError:
+    return ModelError(f"{path}: key {key!r} is missing or damaged; copy the model folder again")
 
 
 def summary(folder: str | os.PathLike[str]) -> str:

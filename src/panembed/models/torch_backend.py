@@ -24,6 +24,9 @@ class TorchBackend:
         self.device = torch.device(device)
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bfloat16 = bfloat16
+        # Now, as a worker's thread begins with what another one was given.
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self._num_workers, self._threads_each = min(threads, _MOST_WORKERS), max(1, threads // _MOST_WORKERS)
 
     @property
     def num_workers(self) -> int:
@@ -31,12 +34,12 @@ class TorchBackend:
 
         But at most 8, as every image needs memory of its own.
         """
-        return min(torch.get_num_threads(), _MOST_WORKERS) if self.device.type == "cpu" else 1
+        return self._num_workers
 
     def start_worker(self) -> None:
         """See `panembed.inference.backend.Backend`."""
         if self.device.type == "cpu":
-            torch.set_num_threads(max(1, torch.get_num_threads() // _MOST_WORKERS))  # of this thread only
+            torch.set_num_threads(self._threads_each)  # of this thread only
 
     def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """See `panembed.inference.backend.Backend`."""

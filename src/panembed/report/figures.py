@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from panembed.io.atomic import atomic_path
+from panembed.io.contact_sheet import drawable
 from panembed.io.overlay import color_map, overlay, tells_classes
 from panembed.labels import IGNORE, LabelSet, PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, classify_objects
@@ -159,7 +160,7 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
         patches = []
         for index in shown[shown != IGNORE].tolist():
             red, green, blue = (channel / 255 for channel in label_set[index].color)
-            patches.append(Patch(color=(red, green, blue), label=label_set[index].name.replace("$", r"\$")))
+            patches.append(Patch(color=(red, green, blue), label=_plain(label_set[index].name)))
         columns_of_names = min(len(patches), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
         figure.legend(handles=patches, fontsize=8, ncols=columns_of_names, loc="outside upper center", frameon=False)
     _add_legend(figure, drawn)
@@ -276,9 +277,13 @@ def _name(label: str, names: Mapping[str, str]) -> str:
 
 
 def _shortened(name: str) -> str:
-    """The end of a long name, which tells images of one folder apart; dollar signs are no formulas."""
-    end = name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}"
-    return end.replace("$", r"\$")
+    """The end of a long name, which tells images of one folder apart."""
+    return _plain(name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}")
+
+
+def _plain(name: str) -> str:
+    """As Matplotlib draws it as it is: one line, and dollar signs are no formulas."""
+    return drawable(name).replace("$", r"\$")
 
 
 def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -7,9 +7,25 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from panembed.errors import MissingExtraError
 from panembed.io.atomic import atomic_path
 
 LOGGER = logging.getLogger("panembed")
+
+
+def require_tensorboard() -> None:
+    """Check that events can be written.
+
+    Raises:
+        MissingExtraError: names the extra to install.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "--tensorboard needs TensorBoard, which is not installed; "
+            "install it with: pip install 'panembed[tensorboard]', or leave --tensorboard out"
+        ) from error
 
 
 class RunLog:
@@ -21,6 +37,9 @@ class RunLog:
     Args:
         folder: of the run.
         tensorboard: also write events to `folder/tensorboard`; needs the extra panembed[tensorboard].
+
+    Raises:
+        MissingExtraError: TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
@@ -28,6 +47,7 @@ class RunLog:
         self.rows: list[dict[str, float | int]] = []
         self._writer: Any = None
         if tensorboard:
+            require_tensorboard()
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(folder / "tensorboard"))

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from panembed.datasets.sample import Dataset, Sample
+from panembed.environment import memory
 from panembed.inference.preparation import resize_image, resize_nearest
 from panembed.labels import IGNORE
 
 logger = logging.getLogger("panembed")
 
-MAX_BYTES = 8 << 30
+MAX_BYTES = min(8 << 30, memory() // 4)
 """Images and labels that are kept in memory, unless told otherwise; with all of Cityscapes it would be 40 GB."""
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 
-from panembed.errors import SettingsError
+from panembed.errors import TrainingError
 from panembed.losses.panoptic import PanopticLoss
 from panembed.training.checkpoint import load_checkpoint, save_checkpoint
 from panembed.training.early_stopping import EarlyStopping
@@ -161,7 +161,8 @@ class Trainer:
 
         Raises:
             Interrupted: on Ctrl-C or SIGTERM, after the step under way was finished and the state saved.
-            SettingsError: the loss or the weights are no longer numbers; the last checkpoint stays as it is.
+            TrainingError: the loss or the weights are no longer numbers, and the last checkpoint stays as it is; or a
+                batch is too small for batch norm.
         """
         if resume:
             self._restore()
@@ -209,7 +210,7 @@ class Trainer:
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
-            raise SettingsError(
+            raise TrainingError(
                 f"a batch of {len(batch.image)} image of {batch.image.shape[2]} x {batch.image.shape[3]} leaves batch "
                 "norm a single value; expected more images, larger ones, or training.batch_norm_until=0, which lets it "
                 "keep its statistics"
@@ -241,7 +242,7 @@ class Trainer:
     def _end_epoch(self, seconds: float) -> None:
         means = (self.sums / max(self.step, 1)).tolist()
         if not math.isfinite(means[0]):
-            raise SettingsError(
+            raise TrainingError(
                 f"training: the loss became {means[0]} in epoch {self.epoch + 1}; lower training.learning_rate (now "
                 f"{self.learning_rate}), or set training.clip_gradient_norm"
             )
@@ -269,7 +270,7 @@ class Trainer:
             return
         # Weights that are no numbers would end every later attempt, too.
         if not all(bool(torch.isfinite(value).all()) for value in (self.sums, *self.network.parameters())):
-            raise SettingsError(
+            raise TrainingError(
                 f"training: the loss or the weights are no longer numbers in epoch {self.epoch + 1}; lower "
                 f"training.learning_rate (now {self.learning_rate}), or set training.clip_gradient_norm; the last "
                 "checkpoint stays as it was"
