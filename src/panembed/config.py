@@ -142,7 +142,7 @@ class TrainingSettings(_Section):
     patience: int | None = Field(20, ge=1, description="epochs without a better value after which training stops")
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto takes bfloat16 where the device computes in it"
+        "auto", description="auto takes bfloat16 where the device computes in it; the heads stay float32"
     )
     num_workers: int = Field(
         0,

@@ -339,8 +339,10 @@ def test_folder_without_images(cli, tmp_path):
 def test_one_broken_image_among_many(cli, tiny_model, data, tmp_path):
     broken = data / "images/plant0004.png"
     broken.write_bytes(broken.read_bytes()[:1000])
+    (data / "images/phone.heic").write_bytes(b"...")
     outcome = cli("predict", "-m", tiny_model, data / "images", "-o", tmp_path / "p")
     assert outcome.code == 3
+    assert "note: 1 file of other kinds left aside: phone.heic" in outcome.err
     assert "Traceback" not in outcome.err
     assert f"panembed: {broken}" in outcome.err
     with (tmp_path / "p/failed.csv").open(newline="") as file:

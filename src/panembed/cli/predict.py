@@ -39,7 +39,7 @@ def predict(
     from panembed.cli.console import bar, messages
     from panembed.errors import SettingsError
     from panembed.inference.prediction_folder import PredictionFolder
-    from panembed.io.images import find_images
+    from panembed.io.images import find_images, left_aside
     from panembed.io.output_folder import claim_folder
     from panembed.report.tables import counted
 
@@ -48,6 +48,9 @@ def predict(
     files = find_images(inputs)
     loaded = trained_model.load(model, device=device, overrides=set_ or ())
     folder = claim_folder(output, overwrite=overwrite, inputs=files)
+    if others := left_aside(inputs):
+        names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        messages().print(f"note: {counted(len(others), 'file')} of other kinds left aside: {names}")
     started = time.monotonic()
     predictions = PredictionFolder(folder, loaded.label_set, pixel_size)
     try:

@@ -404,3 +404,14 @@ def images_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: can't be listed ({_one_line(error)}); expected a folder of images") from error
     return [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
+
+
+def left_aside(inputs: Iterable[Path]) -> list[Path]:
+    """Files directly in the folders among `inputs` that are none of `IMAGE_SUFFIXES`, sorted, without hidden ones.
+
+    >>> [path.name for path in left_aside([Path(__file__).parent]) if path.stem == "images"]
+    ['images.py']
+    """
+    folders = [path for path in inputs if path.is_dir()]
+    inside = {file for folder in folders for file in folder.iterdir() if file.is_file()}
+    return sorted(p for p in inside if p.suffix.lower() not in IMAGE_SUFFIXES and not p.name.startswith("."))
