@@ -294,7 +294,7 @@ def trainer(
         "split": json.loads(json.dumps(asdict(split))),
     }
 
-    former = _tuned_grouping(run / "model") if not begins else ()
+    former = () if begins else _former_grouping(run / "model", config["settings"]["grouping"])
 
     def save_best(best: nn.Module, row: dict[str, float | int]) -> None:
         (run / "model").mkdir(exist_ok=True)
@@ -330,8 +330,8 @@ def trainer(
     )
 
 
-def _tuned_grouping(model: Path) -> tuple[dict[str, Any], ...]:
-    """The grouping settings that a model has had, with those that `panembed tune` stored last; () if it never did.
+def _former_grouping(model: Path, own: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The grouping settings that a model has had, with those that `panembed tune` stored last, if they are there still.
 
     They were found for the weights so far, so those of a better epoch begin with the run's own again.
     """
@@ -341,8 +341,8 @@ def _tuned_grouping(model: Path) -> tuple[dict[str, Any], ...]:
         config = read_config(model)
     except ModelError:
         return ()
-    if not config.former_grouping:
-        return ()
+    if config.settings.get("grouping") == own:
+        return config.former_grouping
     logger.warning(
         "the grouping settings that `panembed tune` stored in %s are of the weights so far; a better epoch brings the "
         "run's own back, and these stay in config.json as former_grouping: tune again after the training",

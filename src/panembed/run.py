@@ -6,6 +6,7 @@ checkpoints/last.pt and model/ (model.safetensors, config.json, README.md); lear
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -142,9 +143,12 @@ def _train(
                 f"memory ran out in training ({str(error).partition(chr(10))[0][:160]}); take a smaller "
                 "training.batch_size, or a smaller input.size or augmentation.window"
             ) from error
-        finally:
+        except KeyboardInterrupt:
             if trainer.log.rows:
-                loss_curves(trainer.log.rows, run / "curves.png")
+                with contextlib.suppress(OutputError):
+                    loss_curves(trainer.log.rows, run / "curves.png")
+            raise
+    loss_curves(rows, run / "curves.png")
     return list(rows)
 
 

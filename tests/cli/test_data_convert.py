@@ -262,11 +262,14 @@ def test_links_in_the_output_do_not_lead_back(tmp_path, files_of, images):
 
 def test_links_are_made_anew(tmp_path):
     convert(SyntheticDataset(2, size=32), "folder", made_folder(tmp_path / "d"))
+    for photograph in (tmp_path / "d/images").iterdir():
+        photograph.chmod(0o444)
     for _ in range(2):
         (tmp_path / "out").mkdir(exist_ok=True)
         convert(open_dataset(tmp_path / "d"), "folder", tmp_path / "out", images="link")
     link = tmp_path / "out/images/plant0001.png"
     assert link.readlink() == (tmp_path / "d/images/plant0001.png").resolve()
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_command(cli, tiny_data, tmp_path, files_of):

@@ -218,6 +218,9 @@ def test_tuned_settings_outlive_a_better_epoch(tmp_path, tiny_data, caplog):
     assert after.metrics["epoch"] == 2, "the second epoch must be the better one"
     assert after.settings["grouping"] == own
     assert [entry["grouping"] for entry in after.former_grouping] == [own, {**own, "min_area": 9}]
+    caplog.clear()
+    run.train(settings, dataset, folder, resume=True)
+    assert "tune again" not in caplog.text, "the run's own are back already"
 
 
 def test_interrupt_reaches_the_workers_too(tmp_path, tiny_data, start):

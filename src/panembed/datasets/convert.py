@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import difflib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -391,8 +392,9 @@ def _place(dataset: Dataset, id: str, path: Path, as_it_is: bool, link: bool) ->
     if not as_it_is:
         write_png(path, dataset.read_image(id))
     elif link:
-        with atomic_path(path) as temporary:
-            temporary.symlink_to(source.resolve())
+        temporary = path.with_name(f".{secrets.token_hex(4)}.link")
+        temporary.symlink_to(source.resolve())
+        os.replace(temporary, path)
     else:
         with atomic_path(path) as temporary:
             shutil.copyfile(source, temporary)
