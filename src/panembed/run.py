@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 CLASSES_FILE = "classes.json"
 
+_LOCK_SECONDS = 10.0
+"""Workers outlive a training that was killed by some seconds, and hold its lock."""
+
 _OUTGROWN = (
     "metrics.csv",
     "train.log",
@@ -89,7 +92,7 @@ def train(
     else:
         claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
         split = build.split_for_training(dataset, settings)
-    with folder_lock(run) as ours:
+    with folder_lock(run, seconds=_LOCK_SECONDS) as ours:
         if not ours:
             raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
         return _train(

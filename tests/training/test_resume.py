@@ -358,7 +358,8 @@ class TestRefusals:
             assert not (tmp_path / "none").exists()
 
     @pytest.mark.parametrize("option", ["--resume", "--overwrite"])
-    def test_another_process_trains_there(self, cli, folder, tiny_data, tiny_config, files_of, option):
+    def test_another_process_trains_there(self, cli, folder, tiny_data, tiny_config, files_of, option, monkeypatch):
+        monkeypatch.setattr(run, "_LOCK_SECONDS", 0.2)
         before = files_of(folder)
         with folder_lock(folder):
             outcome = cli("train", "--config", tiny_config, "--data", tiny_data, "--output", folder, option)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from panembed.errors import OutputError
@@ -44,8 +46,12 @@ def file_lock(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[b
 
 
 @contextmanager
-def folder_lock(folder: str | os.PathLike[str]) -> Iterator[bool]:
+def folder_lock(folder: str | os.PathLike[str], *, seconds: float = 0.0) -> Iterator[bool]:
     """Hold a lock on a folder; nothing is written.
+
+    Args:
+        folder: that exists.
+        seconds: to wait for another process to end.
 
     Yields:
         False if another process holds it; True, too, where folders have no locks, as on some network disks.
@@ -55,20 +61,27 @@ def folder_lock(folder: str | os.PathLike[str]) -> Iterator[bool]:
     ...     first, second
     (True, False)
     """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
+    if find_spec("fcntl") is None:  # on Windows
         yield True
         return
     descriptor = os.open(Path(folder), os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = True
-        except BlockingIOError:
-            ours = False
-        except OSError:
-            ours = True
+        end = time.monotonic() + seconds
+        while not (ours := _take(descriptor)) and time.monotonic() < end:
+            time.sleep(0.1)
         yield ours
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Lock a folder; False if another process holds it."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
