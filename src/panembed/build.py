@@ -341,7 +341,7 @@ def _former_grouping(model: Path, own: dict[str, Any]) -> tuple[dict[str, Any], 
         config = read_config(model)
     except ModelError:
         return ()
-    if config.settings.get("grouping") == own:
+    if not config.former_grouping or config.settings.get("grouping") == own:
         return config.former_grouping
     logger.warning(
         "the grouping settings that `panembed tune` stored in %s are of the weights so far; a better epoch brings the "

@@ -411,12 +411,8 @@ def _sections() -> dict[str, type[BaseModel]]:
 
 
 def _known_keys() -> list[str]:
-    sections = _sections()
-    return [key for name in Settings.model_fields for key in (name, *_keys_of(name, sections.get(name)))]
-
-
-def _keys_of(name: str, section: type[BaseModel] | None) -> list[str]:
-    return [] if section is None else [f"{name}.{key}" for key in section.model_fields]
+    inside = [f"{name}.{key}" for name, section in _sections().items() for key in section.model_fields]
+    return [*Settings.model_fields, *inside]
 
 
 def _nearest(key: str) -> str:

@@ -70,8 +70,8 @@ def split_of(name: str | os.PathLike[str]) -> Split:
     """The split that a model was trained with."""
     from panembed.models.pretrained import read_config
 
-    data = read_config(resolve_model_folder(name)).split
-    return Split(tuple(data["train"]), tuple(data["val"]), tuple(data["test"]), data["seed"], tuple(data["fractions"]))
+    folder = resolve_model_folder(name)
+    return Split.from_plain(read_config(folder).split, f"{folder}: split")
 
 
 def seen_before(name: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -255,6 +255,18 @@ class TestRefusals:
         assert outcome.code == 0, outcome.err
         assert files_of(folder) == before
 
+    def test_a_model_of_another_version_was_not_tuned(self, cli, folder, tiny_data, files_of):
+        """Its settings may lack a key that came later."""
+        path = folder / "model/config.json"
+        data = json.loads(path.read_text())
+        del data["settings"]["grouping"]["second_look"]
+        path.write_text(json.dumps(data))
+        before = files_of(folder)
+        outcome = cli("train", "--data", tiny_data, "--output", folder, "--resume")
+        assert outcome.code == 0, outcome.err
+        assert "tune" not in outcome.err
+        assert files_of(folder) == before
+
     def test_half_a_checkpoint(self, cli, folder, tiny_data, files_of):
         checkpoint = folder / "checkpoints/last.pt"
         checkpoint.write_bytes(checkpoint.read_bytes()[:5000])

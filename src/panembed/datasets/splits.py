@@ -132,20 +132,36 @@ class Split:
             raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: is not valid JSON ({error}); expected a split; make it again") from error
+        return cls.from_plain(data, str(path))
+
+    @classmethod
+    def from_plain(cls, data: Any, where: str) -> Split:
+        """Make one of what `asdict` gives, or JSON holds of it.
+
+        Args:
+            data: a mapping with lists of ids under `train`, `val` and `test`; `seed` and `fractions` are optional.
+            where: it comes from, for errors.
+
+        Raises:
+            InputError: it is something else.
+
+        >>> Split.from_plain({"train": ["a"], "val": [], "test": ["b"]}, "split.json").size
+        2
+        """
         if not isinstance(data, dict):
-            raise InputError(f"{path}: holds a {type(data).__name__}; expected train, val and test with lists of ids")
+            raise InputError(f"{where}: holds a {type(data).__name__}; expected train, val and test with lists of ids")
         allowed = (*PARTS, "seed", "fractions")
         for key in data:
             if key not in allowed:
                 near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.4)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise InputError(f"{path}: unknown key {key!r}; expected {', '.join(allowed)}{hint}")
-        parts = {name: _ids(path, name, data.get(name)) for name in PARTS}
+                raise InputError(f"{where}: unknown key {key!r}; expected {', '.join(allowed)}{hint}")
+        parts = {name: _ids(where, name, data.get(name)) for name in PARTS}
         seed, fractions = data.get("seed", 0), data.get("fractions", [0.6, 0.2, 0.2])
         if not isinstance(seed, int) or isinstance(seed, bool):
-            raise InputError(f"{path}: seed is {seed!r}; expected a whole number")
+            raise InputError(f"{where}: seed is {seed!r}; expected a whole number")
         if not (isinstance(fractions, list) and len(fractions) == 3 and all(_is_number(f) for f in fractions)):
-            raise InputError(f"{path}: fractions is {fractions!r}; expected three numbers")
+            raise InputError(f"{where}: fractions is {fractions!r}; expected three numbers")
         train, val, test = (float(fraction) for fraction in fractions)
         return cls(**parts, seed=seed, fractions=(train, val, test))
 
@@ -168,9 +184,9 @@ class HasOfficialSplit(Protocol):
         ...
 
 
-def _ids(path: Path, name: str, value: Any) -> tuple[str, ...]:
+def _ids(where: str, name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(id, str) for id in value):
-        raise InputError(f"{path}: {name} is {str(value)[:60]!r}; expected a list of image names")
+        raise InputError(f"{where}: {name} is {str(value)[:60]!r}; expected a list of image names")
     return tuple(value)
 
 

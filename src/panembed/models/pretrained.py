@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from panembed.datasets.splits import PARTS
-from panembed.errors import ModelError
+from panembed.datasets.splits import Split
+from panembed.errors import InputError, ModelError
 from panembed.io.atomic import atomic_path, write_json, write_text
 from panembed.models.shipped import is_shipped
 
@@ -138,7 +137,10 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     for key, kind in (("settings", dict), ("categories", list), ("split", dict), ("metrics", dict)):
         if not isinstance(data.get(key), kind):
             raise _damaged_key(path, key)
-    _check_split(path, data["split"])
+    try:
+        Split.from_plain(data["split"], f"{path}: split")
+    except InputError as error:
+        raise ModelError(f"{error}; copy the model folder again") from error
     seen, former = data.get("seen", []), data.get("former_grouping", [])
     if not _is_list_of(seen, str):
         raise _damaged_key(path, "seen")
@@ -154,18 +156,7 @@ def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
     )
 
 
-def _check_split(path: Path, split: Mapping[str, Any]) -> None:
-    for part in PARTS:
-        if not _is_list_of(split.get(part), str):
-            raise _damaged_key(path, f"split.{part}")
-    if not isinstance(split.get("seed"), int):
-        raise _damaged_key(path, "split.seed")
-    fractions = split.get("fractions")
-    if not (_is_list_of(fractions, int | float) and len(fractions) == len(PARTS)):
-        raise _damaged_key(path, "split.fractions")
-
-
-def _is_list_of(value: Any, kind: type | UnionType) -> TypeGuard[list[Any]]:
+def _is_list_of(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 

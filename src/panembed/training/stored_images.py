@@ -18,7 +18,7 @@ from panembed.labels import IGNORE
 logger = logging.getLogger("panembed")
 
 MAX_BYTES = min(8 << 30, memory() // 4)
-"""Images and labels that are kept in memory, unless told otherwise; with all of Cityscapes it would be 40 GB."""
+"""Images and labels of a part that are kept in memory, unless told otherwise; all of Cityscapes would be 40 GB."""
 
 
 class StoredImages(Sequence[tuple[Tensor, Tensor]]):
