@@ -16,7 +16,7 @@ from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation, resize_nearest
 from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
 from panembed.oracle import VARIANTS, evaluate_oracles, oracle_maps, write_oracles
-from panembed.tuning import GroupingTuner
+from panembed.tuning.grouping_tuner import GroupingTuner
 
 PLANTS = SyntheticDataset(3, seed=5, size=64)
 CLASSES = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])

@@ -26,7 +26,7 @@ def run(*command, **options):
         "import panembed.result, panembed.evaluation, panembed.report.figures, panembed.config, panembed.run",
         "from panembed import PanopticModel, PanopticResult, PanopticMap, PanopticQuality, mean_shift, load",
         "import panembed.datasets.layout, panembed.metrics.leaf, panembed.datasets.census",
-        "import panembed.experiments.perform, panembed.oracle, panembed.tuning",
+        "import panembed.experiments.perform, panembed.oracle, panembed.tuning.grouping_tuner",
         "import sys; sys.argv = ['panembed', '--help']; from panembed.cli import app; "
         "code = None\ntry: app.main()\nexcept SystemExit as end: code = end.code\nassert code == 0",
     ],

@@ -110,7 +110,7 @@ def test_each_tuning_has_a_folder(cli, model, tiny_data, close_objects):
 
 def test_interrupted(cli, model, tiny_data, close_objects, monkeypatch):
     """After the third trial: these are there, and the model is as it was."""
-    from panembed.tuning import GroupingTuner
+    from panembed.tuning.grouping_tuner import GroupingTuner
 
     before, score, trials = (model / "config.json").read_text(), GroupingTuner.score, []
 

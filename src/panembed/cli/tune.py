@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, ModelName, Overwrite, open_data
+
+if TYPE_CHECKING:
+    from panembed.tuning.grouping_tuner import GroupingTuner
+    from panembed.tuning.search import Values
 
 
 def tune(
@@ -51,28 +55,18 @@ def tune(
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
-    from panembed.errors import SettingsError
     from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
-    from panembed.models.pretrained import update_grouping
-    from panembed.models.shipped import is_shipped, resolve_model_folder
-    from panembed.tuning import CRITERIA, GroupingTuner, coordinate_search, grid_search, ladders
+    from panembed.models.shipped import resolve_model_folder
+    from panembed.tuning.grouping_tuner import GroupingTuner
+    from panembed.tuning.search import coordinate_search, grid_search, ladders
 
-    if split not in ("val", "train"):
-        raise SettingsError(
-            f"--split {split}: settings chosen on test images would make their test scores worthless; "
-            "expected val or train"
-        )
-    if maximize not in CRITERIA:
-        raise SettingsError(f"--maximize {maximize!r} is unknown; expected {', '.join(CRITERIA)}")
+    _check_options(split, maximize)
     dataset = open_data(data, format, labels, trained_model.labels_of(model))
     loaded = trained_model.load(model, device=device)
     model_folder = resolve_model_folder(model)
-    if is_shipped(model_folder) and not (dry_run and output):
-        raise SettingsError(
-            f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
-            "or give --dry-run and --output"
-        )
+    if not (dry_run and output):
+        _check_may_change(model, model_folder)
     ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
     folder = claim_folder(output or (model / "tune" if overwrite else free_name(model / "tune")), overwrite=overwrite)
     with bar() as progress:
@@ -87,11 +81,8 @@ def tune(
             steps = ladders(start, rule.method, rule.second_look, density=tuner.has_density)
             task = progress.add_task("trials", total=trials, note="")
 
-            tried: list[dict[str, float | int | None]] = []
-
-            def score(values: dict[str, float | int | None]) -> float:
+            def score(values: Values) -> float:
                 value = tuner.score(values)
-                tried.append(values)
                 progress.update(task, advance=1, note=f"{maximize} {100 * value:.1f}")
                 return value
 
@@ -101,36 +92,69 @@ def tune(
                 else:
                     found = coordinate_search(score, start, steps, max_trials=trials or 200)
             except KeyboardInterrupt as interruption:
-                write_csv(folder / "tune.csv", [{"trial": n, **v, **tuner.figures_of(v)} for n, v in enumerate(tried)])
+                write_csv(folder / "tune.csv", tuner.rows())
                 raise KeyboardInterrupt(
-                    f"the model stays as it is, and {folder / 'tune.csv'} has the {len(tried)} trials so far"
+                    f"the model stays as it is, and {folder / 'tune.csv'} has the {len(tuner.rows())} trials so far"
                 ) from interruption
-            best = [trial for trial in found if trial.kept][-1]
-            gain, error = tuner.gain(best.values)
-    rows = [
-        {"trial": number, **trial.values, **tuner.figures_of(trial.values), "kept": int(trial.kept)}
-        for number, trial in enumerate(found)
-    ]
+            best = [trial for trial in found if trial.kept][-1].values
+            gain, error = tuner.gain(best)
+    rows = [row | {"kept": int(trial.kept)} for row, trial in zip(tuner.rows(), found, strict=True)]
     write_csv(folder / "tune.csv", rows)
     names = [name for name, ladder in steps.items() if len(ladder) > 1]
     kept = [row for row in rows if row["kept"]]
     Console(highlight=False).print(trials_table(kept, names, maximize, len(rows), len(ids)))
-    said = messages()
-    if best.values == start:
-        said.print("no settings gain more than 0.1 point; the model stays as it is")
+    if best == start:
+        messages().print("no settings gain more than 0.1 point; the model stays as it is")
     else:
-        if len(ids) > 1:
-            doubt = f"standard error {100 * error:.1f} over {len(ids)} images"
-        else:
-            doubt = "but one image says nothing of others"
-        said.print(f"{maximize} {100 * gain:+.1f} points, {doubt}")
-        if split == "train":
-            said.print("note: the network has learned from these images, so others may need other settings")
-        if dry_run:
-            said.print("the model stays as it is (--dry-run)")
-        else:
-            scores = {"split": split, "images": len(ids), "maximize": maximize}
-            before, after = tuner.figures_of(start), tuner.figures_of(best.values)
-            update_grouping(model_folder, best.values, {**scores, "before": before, "after": after})
-            said.print(f"stored in {model_folder / 'config.json'}; the former settings are there as former_grouping")
-    said.print(f"tuned on: {split} images; written to {folder}")
+        _say_gain(maximize, gain, error, len(ids), learned_from=split == "train")
+        _store(tuner, best, split, None if dry_run else model_folder)
+    messages().print(f"tuned on: {split} images; written to {folder}")
+
+
+def _check_options(split: str, maximize: str) -> None:
+    from panembed.errors import SettingsError
+    from panembed.tuning.grouping_tuner import CRITERIA
+
+    if split not in ("val", "train"):
+        raise SettingsError(
+            f"--split {split}: settings chosen on test images would make their test scores worthless; "
+            "expected val or train"
+        )
+    if maximize not in CRITERIA:
+        raise SettingsError(f"--maximize {maximize!r} is unknown; expected {', '.join(CRITERIA)}")
+
+
+def _check_may_change(model: Path, model_folder: Path) -> None:
+    from panembed.errors import SettingsError
+    from panembed.models.shipped import is_shipped
+
+    if is_shipped(model_folder):
+        raise SettingsError(
+            f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
+            "or give --dry-run and --output"
+        )
+
+
+def _say_gain(maximize: str, gain: float, error: float, num_images: int, *, learned_from: bool) -> None:
+    from panembed.cli.console import messages
+
+    doubt = f"standard error {100 * error:.1f} over {num_images} images"
+    if num_images == 1:
+        doubt = "but one image says nothing of others"
+    messages().print(f"{maximize} {100 * gain:+.1f} points, {doubt}")
+    if learned_from:
+        messages().print("note: the network has learned from these images, so others may need other settings")
+
+
+def _store(tuner: GroupingTuner, best: Values, split: str, model_folder: Path | None) -> None:
+    """Into the model, if one is given."""
+    from panembed.cli.console import messages
+    from panembed.models.pretrained import update_grouping
+
+    if model_folder is None:
+        messages().print("the model stays as it is (--dry-run)")
+        return
+    found_on = {"split": split, "images": len(tuner.ids), "maximize": tuner.criterion}
+    figures = {"before": tuner.figures_of(tuner.start), "after": tuner.figures_of(best)}
+    update_grouping(model_folder, best, {**found_on, **figures})
+    messages().print(f"stored in {model_folder / 'config.json'}; the former settings are there as former_grouping")
