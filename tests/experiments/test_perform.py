@@ -145,7 +145,7 @@ class TestFinished:
             "5 of 6: scse, seed 1",
         ]
         assert [run.state("test") for run in runs] == ["begun", "done", "to do", "done", "done", "done"]
-        assert "4 of 6 runs are done." in (output / "table.md").read_text()
+        assert (output / "table.md").read_text().endswith("4 of 6 runs are done.\n")
         assert expected_seconds(runs, "test") == pytest.approx(before[3]["train_seconds"])
         assert again(experiment, dataset, output) == []
         after = [json.loads((run.folder / "scores.json").read_text()) for run in runs]
@@ -303,7 +303,10 @@ def test_failures_are_noted_and_the_others_go_on(dataset, tmp_path, load, monkey
     page = (tmp_path / "out/table.md").read_text()
     for name, sentence in told.items():
         assert f"Failed: {name}, seed 3: {sentence}" in page
+        assert f"| {name} |" not in page
         assert any(line.startswith(f"{name}, seed 3 failed: ") for line in said)
+    assert "2 of 6 runs are done. Without any: missing, of-missing, too-large, as-large." in page
+    assert "| float32 | 1 |" in page
     states = {row["variant"]: row for row in rows_of(tmp_path / "out/results.csv")}
     assert states["missing"]["failure"] == told["missing"]
     assert float(states["float32"]["stuff.pq"]) >= 0

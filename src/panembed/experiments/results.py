@@ -55,7 +55,7 @@ def write_results(experiment: Experiment, output: Path) -> None:
     write_json(output / "results.json", data)
     write_csv(output / "results.csv", records, columns=["variant", "seed", "state"])
     write_text(output / "table.md", _page(experiment, rows, published, records))
-    write_text(output / "table.tex", latex_table(rows, published, experiment.columns))
+    write_text(output / "table.tex", latex_table(_begun(rows), published, experiment.columns))
     plot_runs(rows, published, experiment.plot, output / "plot.png")
 
 
@@ -97,13 +97,14 @@ def _page(
     experiment: Experiment, rows: Sequence[Row], published: Sequence[PublishedRow], records: Sequence[dict[str, Any]]
 ) -> str:
     done = [record for record in records if record["state"] == "done"]
-    lines = [f"# {experiment.title}", "", markdown_table(rows, published, experiment.columns), ""]
+    begun = _begun(rows)
+    lines = [f"# {experiment.title}", "", markdown_table(begun, published, experiment.columns), ""]
     images = f" of {done[0]['images']} images" if done else ""
     lines.append(
         f"Scored on the {experiment.score} part{images}, at their own size; shares in percent. Mean ± standard "
         "deviation over seeds; bold is better than every other variant by more than the larger of the two deviations."
     )
-    notes = [f"- {row.name}: {row.about}" for row in rows if row.about]
+    notes = [f"- {row.name}: {row.about}" for row in begun if row.about]
     notes += [f"- *{reference.name}*: published, {reference.source}" for reference in published]
     if notes:
         lines += ["", *notes]
@@ -111,5 +112,14 @@ def _page(
         if record["state"] == "failed":
             lines += ["", f"Failed: {record['variant']}, seed {record['seed']}: {record['failure']}"]
     if len(done) < len(records):
-        lines += ["", f"{len(done)} of {len(records)} runs are done."]
+        waiting = ", ".join(row.name for row in rows if row not in begun)
+        lines += [
+            "",
+            f"{len(done)} of {len(records)} runs are done." + (f" Without any: {waiting}." if waiting else ""),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _begun(rows: Sequence[Row]) -> list[Row]:
+    """Those with a run that is done: a large experiment is often read when few are."""
+    return [row for row in rows if row.records]
