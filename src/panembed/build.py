@@ -29,6 +29,8 @@ from panembed.labels import LabelSet
 from panembed.models.shipped import resolve_model_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from accelerate import Accelerator
     from torch import nn
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from panembed.losses.panoptic import PanopticLoss
     from panembed.models.panoptic_net import PanopticNet
     from panembed.training.trainer import Progress, Trainer
-    from panembed.training.transforms import Augmentation
+    from panembed.training.transforms import Augmentation, TrainingSet
 
 logger = logging.getLogger("panembed")
 
@@ -231,10 +233,9 @@ def trainer(
     """
     import torch
 
-    from panembed.models.pretrained import ModelConfig, load_fitting_weights, save_model
+    from panembed.models.pretrained import ModelConfig, save_model
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
-    from panembed.training.transforms import TrainingSet
     from panembed.training.validation import Validation
 
     _check_launcher()
@@ -252,48 +253,20 @@ def trainer(
     net = network(settings, label_set, pretrained=begins and settings.model.start_from is None)
     check_size(net, settings)
     known = run / LEARNED_FROM_FILE
-    seen = tuple(json.loads(known.read_text(encoding="utf-8"))) if not begins and known.is_file() else None
-    if seen is None:
+    if not begins and known.is_file():
+        seen = tuple(json.loads(known.read_text(encoding="utf-8")))
+    else:
         seen = learned_before(settings)
-    if settings.model.start_from is not None and begins:
-        start = resolve_model_folder(settings.model.start_from)
-        check_start(settings, start)
-        anew = load_fitting_weights(start, net)
-        logger.info("from %s; anew: %s", settings.model.start_from, ", ".join(anew) or "nothing")
-        if heads := sorted({name.partition(".")[0] for name in anew if not name.startswith(("encoder.", "decoder."))}):
-            logger.warning("%s has no %s of this size; they start anew", settings.model.start_from, ", ".join(heads))
-        for part in ("val", "test"):
-            if shared := alike(split.select(part), seen):
-                logger.warning(
-                    "%d of the %d %s images have the names of images that %s learned from, %s among them; if they are "
-                    "the same, their scores will flatter; `panembed data split %s --model %s` takes the model's split",
-                    *(len(shared), len(split.select(part)), part, settings.model.start_from, shared[0]),
-                    *(dataset.root, settings.model.start_from),
-                )
-    try:
-        examples = TrainingSet(
-            dataset,
-            split.train,
-            prepare,
-            augmentation(settings.augmentation),
-            source_scale=settings.augmentation.source_scale,
-            seed=training.seed,
-        )
-    except InputError as error:
-        raise InputError(f"{error}; `panembed data check {dataset.root}` names all files with mistakes") from error
-    if label_set.things and not examples.has_objects:
-        names = ", ".join(label_set[index].name for index in label_set.things)
-        raise InputError(
-            f"{dataset.root}: no training image has an object ({names}), so there is nothing to tell objects apart by; "
-            f"give every object a number of its own; `panembed data check {dataset.root}` shows what is read"
-        )
+    if begins and settings.model.start_from is not None:
+        _load_start(net, settings)
+        _warn_of_flattery(settings.model.start_from, seen, dataset, split)
+    examples = _training_set(settings, dataset, split, prepare)
     objective = loss(settings, label_set, examples.class_shares(len(label_set)))
     config = {
         "settings": settings.model_dump(mode="json"),
         "categories": label_set.to_list(),
         "split": json.loads(json.dumps(asdict(split))),
     }
-
     former = () if begins else _former_grouping(run / "model", config["settings"]["grouping"])
 
     def save_best(best: nn.Module, row: dict[str, float | int]) -> None:
@@ -328,6 +301,55 @@ def trainer(
         checkpoint_seconds=training.checkpoint_seconds,
         progress=progress,
     )
+
+
+def _load_start(net: PanopticNet, settings: Settings) -> None:
+    """Give the network what fits of the weights that `model.start_from` has."""
+    from panembed.models.pretrained import load_fitting_weights
+
+    given = settings.model.start_from
+    assert given is not None
+    start = resolve_model_folder(given)
+    check_start(settings, start)
+    anew = load_fitting_weights(start, net)
+    logger.info("from %s; anew: %s", given, ", ".join(anew) or "nothing")
+    if heads := sorted({name.partition(".")[0] for name in anew if not name.startswith(("encoder.", "decoder."))}):
+        logger.warning("%s has no %s of this size; they start anew", given, ", ".join(heads))
+
+
+def _warn_of_flattery(start: str, seen: Sequence[str], dataset: Dataset, split: Split) -> None:
+    """Say which images to be scored the model to start from has learned from, by their names."""
+    for part in ("val", "test"):
+        if shared := alike(split.select(part), seen):
+            logger.warning(
+                "%d of the %d %s images have the names of images that %s learned from, %s among them; if they are "
+                "the same, their scores will flatter; `panembed data split %s --model %s` takes the model's split",
+                *(len(shared), len(split.select(part)), part, start, shared[0], dataset.root, start),
+            )
+
+
+def _training_set(settings: Settings, dataset: Dataset, split: Split, prepare: Preparation) -> TrainingSet:
+    from panembed.training.transforms import TrainingSet
+
+    try:
+        examples = TrainingSet(
+            dataset,
+            split.train,
+            prepare,
+            augmentation(settings.augmentation),
+            source_scale=settings.augmentation.source_scale,
+            seed=settings.training.seed,
+        )
+    except InputError as error:
+        raise InputError(f"{error}; `panembed data check {dataset.root}` names all files with mistakes") from error
+    things = dataset.label_set.things
+    if things and not examples.has_objects:
+        names = ", ".join(dataset.label_set[index].name for index in things)
+        raise InputError(
+            f"{dataset.root}: no training image has an object ({names}), so there is nothing to tell objects apart by; "
+            f"give every object a number of its own; `panembed data check {dataset.root}` shows what is read"
+        )
+    return examples
 
 
 def _former_grouping(model: Path, own: dict[str, Any]) -> tuple[dict[str, Any], ...]:

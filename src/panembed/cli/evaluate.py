@@ -19,6 +19,7 @@ from panembed.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from panembed.evaluation import Evaluation
     from panembed.predictions.matching import MatchedPredictions
 
 OptionalModel = Annotated[
@@ -46,7 +47,6 @@ PredictionFormat = Annotated[
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="count an image without a prediction as empty instead of failing")
 ]
-
 
 _NOT_ALWAYS = ("oracle.json", "oracle.md", "worst.png", "worst_errors.png", "errors.png")
 """Files that not every evaluation writes; those of an earlier one would pass for this one's."""
@@ -93,21 +93,15 @@ def evaluate(
 
     Example: panembed evaluate --predictions results --data cvppp/A1 --output scores
     """
-    from rich.console import Console
-
     from panembed import trained_model
-    from panembed.cli.console import bar, messages, quality_table
-    from panembed.cli.tables import error_table, oracle_table
+    from panembed.cli.console import bar, messages
     from panembed.datasets.part import choose_ids, has_test
     from panembed.evaluation import evaluate_model, evaluate_predictions
-    from panembed.io.atomic import write_json
     from panembed.io.output_folder import claim_folder
     from panembed.labels import PanopticMap
-    from panembed.oracle import evaluate_oracles, write_oracles
+    from panembed.oracle import evaluate_oracles
     from panembed.predictions.matching import match_predictions
     from panembed.predictions.stored import open_predictions
-    from panembed.report.figures import fates_by_size
-    from panembed.report.tables import write_tables
     from panembed.report.worst import draw_worst
 
     overrides = set_ or []
@@ -141,6 +135,27 @@ def evaluate(
             folder = claim_folder(output, overwrite=overwrite, stale=_NOT_ALWAYS)
             progress.update(task, total=len(ids))
             evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
+    scored = (model or predictions or folder).resolve()
+    _write_and_show(evaluation, oracles, overrides, scored.name if scored.is_dir() else scored.stem, folder)
+    if predictions is not None:
+        _say_what_was_scored(matched, prediction_format == "auto")
+    draw_worst(dataset, evaluation, folder)
+    messages().print(f"scored: {split} images; written to {folder}")
+
+
+def _write_and_show(
+    evaluation: Evaluation, oracles: dict[str, dict[str, float | None]], overrides: list[str], name: str, folder: Path
+) -> None:
+    """All but the worst images: files of figures, and the tables on stdout."""
+    from rich.console import Console
+
+    from panembed.cli.console import quality_table
+    from panembed.cli.tables import error_table, oracle_table
+    from panembed.io.atomic import write_json
+    from panembed.oracle import write_oracles
+    from panembed.report.figures import fates_by_size
+    from panembed.report.tables import write_tables
+
     evaluation.write(folder)
     metrics = evaluation.metrics()
     if oracles:
@@ -150,8 +165,7 @@ def evaluate(
         metrics["overrides"] = overrides
     if oracles or overrides:
         write_json(folder / "metrics.json", metrics)
-    scored = (model or predictions or folder).resolve()
-    write_tables(folder, ", ".join([scored.name if scored.is_dir() else scored.stem, *overrides]), metrics)
+    write_tables(folder, ", ".join([name, *overrides]), metrics)
     said = Console(highlight=False)
     said.print(quality_table(evaluation.quality_result(), metrics))
     if "census" in metrics and metrics["census"]["by_size"]:
@@ -159,10 +173,6 @@ def evaluate(
         said.print(error_table(metrics["census"]))
     if oracles:
         said.print(oracle_table(oracles))
-    if predictions is not None:
-        _say_what_was_scored(matched, prediction_format == "auto")
-    draw_worst(dataset, evaluation, folder)
-    messages().print(f"scored: {split} images; written to {folder}")
 
 
 def _check_options(
