@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 from collections.abc import Iterable
@@ -278,8 +277,9 @@ class Settings(_Section):
             data = load_yaml(text) or {}
         except ValueError as error:
             raise SettingsError(f"{where}: not YAML: {error}") from error
-        for override in overrides:
-            _apply(data, override)
+        if isinstance(data, dict):  # else from_mapping says what it is
+            for override in overrides:
+                _apply(data, override)
         return cls.from_mapping(data, where)
 
     def changed(self, overrides: Iterable[str], sections: tuple[str, ...] = PREDICTION_SECTIONS) -> Settings:
@@ -380,9 +380,6 @@ def parse_override(override: str) -> tuple[list[str], Any]:
         raise SettingsError(f"--set {override!r}: expected KEY=VALUE, such as training.epochs=50")
     try:
         parsed = load_yaml(value)
-        if isinstance(parsed, str):
-            with contextlib.suppress(ValueError):  # YAML 1.1 reads 3e-4 as text
-                parsed = float(parsed)
     except ValueError as error:
         raise SettingsError(f"--set {override!r}: the value isn't YAML") from error
     return key.strip().split("."), parsed

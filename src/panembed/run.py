@@ -43,8 +43,10 @@ _OUTGROWN = (
     "checkpoints/last.pt",
     "model/config.json",
     build.LEARNED_FROM_FILE,
+    "scores.json",
+    "failure.txt",
 )
-"""Files of a run that another in its place doesn't write at once."""
+"""Files of a run that another in its place doesn't write at once; the last two are what an experiment notes of it."""
 
 
 def train(
@@ -169,7 +171,7 @@ def _check_resumable(settings: Settings, dataset: Dataset, run: Path) -> Split:
             f"--resume: {key} is {asked}, but the run in {run} began with {found}; "
             "resume with the same settings, or start a new run"
         )
-    _check_classes(dataset, run)
+    check_classes(dataset, run)
     split = Split.read(run / SPLIT_FILE)
     try:
         split.check(dataset.ids)
@@ -178,8 +180,12 @@ def _check_resumable(settings: Settings, dataset: Dataset, run: Path) -> Split:
     return split
 
 
-def _check_classes(dataset: Dataset, run: Path) -> None:
-    """The same channels must go on meaning the same classes; colours may change."""
+def check_classes(dataset: Dataset, run: Path) -> None:
+    """Check that the channels of a run go on meaning the same classes; colours may change.
+
+    Raises:
+        InputError: the data have other classes than the run began with, or its list of them is damaged.
+    """
     path = run / CLASSES_FILE
     if not path.is_file():
         return
@@ -191,7 +197,7 @@ def _check_classes(dataset: Dataset, run: Path) -> None:
     if ours != theirs:
         names = [", ".join(f"{id} {name}" for id, name, _ in classes) for classes in (ours, theirs)]
         raise InputError(
-            f"--resume: the classes of {dataset.root} are {names[0]} now, but the run began with {names[1]}; give it "
+            f"{run}: the classes of {dataset.root} are {names[0]}, but the run began with {names[1]}; give it "
             "the same data, or start a new run"
         )
 

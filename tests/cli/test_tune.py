@@ -11,6 +11,7 @@ import pytest
 
 from panembed import trained_model
 from panembed.datasets.layout import open_dataset
+from panembed.errors import InputError
 from panembed.inference.predictor import PanopticModel
 from panembed.models.pretrained import read_config, update_grouping
 
@@ -126,6 +127,25 @@ def test_interrupted(cli, model, tiny_data, close_objects, monkeypatch):
     assert "the model stays as it is" in outcome.err
     assert [float(row["pq_things"]) for row in rows_of(model / "tune/tune.csv")] == pytest.approx(trials)
     assert (model / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "code"), [("gain", KeyboardInterrupt(), 130), ("score", InputError("x.png: is gone"), 1)]
+)
+def test_trials_outlive_what_ends_them(cli, model, tiny_data, close_objects, monkeypatch, method, error, code):
+    from panembed.tuning.grouping_tuner import GroupingTuner
+
+    kept = getattr(GroupingTuner, method)
+
+    def failing(self, values):
+        if method == "score" and len(self.rows()) < 3:
+            return kept(self, values)
+        raise error
+
+    monkeypatch.setattr(GroupingTuner, method, failing)
+    outcome = cli("tune", "--model", model, "--data", tiny_data, "--trials", 5)
+    assert outcome.code == code
+    assert len(rows_of(model / "tune/tune.csv")) == (5 if method == "gain" else 3)
 
 
 def test_a_network_as_it_is(cli, model, tiny_data):

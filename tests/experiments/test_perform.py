@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
-from panembed.experiments.perform import perform
-from panembed.experiments.plan import Experiment
+from panembed.experiments.perform import check, perform
+from panembed.experiments.plan import Experiment, read_scores
 from panembed.experiments.results import expected_seconds
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +205,48 @@ class TestFinished:
         with pytest.raises(InputError, match="made with other images, or another split"):
             again(experiment, open_dataset(tmp_path / "other"), output)
 
+    @pytest.mark.parametrize("columns", [None, ["per_class.other.pq"]])
+    def test_other_classes(self, copied, dataset, tmp_path, columns, files_of):
+        """Of the same images."""
+        from panembed.datasets.layout import open_dataset
+
+        experiment, output, _ = copied
+        other = Path(shutil.copytree(dataset.root, tmp_path / "other"))
+        classes = [{"id": 0, "name": "soil", "isthing": False}, {"id": 1, "name": "other", "isthing": True}]
+        (other / "labels.yaml").write_text(yaml.safe_dump({"encoding": "instances", "classes": classes}))
+        before = files_of(output)
+        update = {"columns": columns} if columns else {}
+        with pytest.raises(InputError, match=r"seed-0: the classes of .*other.*, but the run began with "):
+            again(experiment.model_copy(update=update), open_dataset(other), output)
+        assert files_of(output) == before
+
+    def test_a_run_that_was_trained_anew_by_hand_is_not_done(self, copied, dataset):
+        from panembed.run import train
+
+        experiment, _, runs = copied
+        train(runs[0].settings, dataset, runs[0].folder, overwrite=True, device="cpu")
+        assert (runs[0].state(experiment.score), runs[2].state(experiment.score)) == ("begun", "to do")
+
+    @pytest.mark.parametrize("stopped_early", [False, True])
+    def test_a_finished_training_needs_no_checkpoint(self, copied, dataset, stopped_early):
+        """One whose last epoch is there is finished, and one that stopped early if its weights were scored."""
+        experiment, output, runs = copied
+        for run in runs:
+            shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+        if stopped_early:
+            path = runs[0].folder / "metrics.csv"
+            head, row = path.read_text().splitlines()
+            path.write_text(f"{head}\n0{row.removeprefix('1')}\n")
+        else:
+            (runs[0].folder / "scores.json").unlink()
+        weights = runs[0].folder / "model/model.safetensors"
+        before = weights.stat().st_mtime_ns
+        update = {"score": "val"} if stopped_early else {}
+        assert again(experiment.model_copy(update=update), dataset, output) == []
+        assert runs[0].state(update.get("score", "test")) == "done"
+        assert weights.stat().st_mtime_ns == before
+        assert read_scores(runs[0].folder)["train_seconds"] > 0
+
     def test_no_longer_from(self, copied, dataset):
         experiment, output, _ = copied
         third = experiment.variants[2].model_copy(update={"from_": None})
@@ -344,3 +386,22 @@ def test_a_wrong_variant_is_refused_before_anything_trains(dataset, tmp_path, lo
     with pytest.raises(SettingsError, match=f"variant odd: {sentence}"):
         again(load(data), dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_common_setting_that_no_variant_heeds(dataset, tmp_path, load):
+    data = yaml.safe_load(SMOKE.read_text())
+    data["set"]["grouping.least_seed"] = 0.3
+    with pytest.raises(SettingsError, match=r"set: grouping\.least_seed has no effect with grouping\.m"):
+        again(load(data), dataset, tmp_path / "out")
+
+
+def test_sizes_of_training_windows_may_differ(dataset, tmp_path, load):
+    data = yaml.safe_load(SMOKE.read_text())
+    data["set"] |= {"input.fit": "native", "augmentation.source_scale": 1}
+    data["variants"] = [{"name": "small"}, {"name": "large", "set": {"input.size": [96, 96]}}]
+    check(load(data), dataset, tmp_path / "out")
+
+
+def test_a_file_where_the_runs_should_be(tmp_path):
+    (tmp_path / "runs").touch()
+    assert read_scores(tmp_path / "runs/a/seed-0") is None

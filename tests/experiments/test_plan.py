@@ -86,6 +86,11 @@ class TestFile:
         [
             (["titel"], "x", "unknown key 'titel'; did you mean 'title'"),
             (["title"], None, "title is missing"),
+            (["about"], "x", "unknown key 'about'; it belongs into an entry of variants"),
+            (["variants", 0, "seeds"], [1], "unknown key 'variants.0.seeds'; it belongs to the experiment as a whole"),
+            (["references"], [{"name": "x", "source": "y", "values": {}, "about": "z"}], "into an entry of variants"),
+            (["references"], [{"name": "x", "source": "y", "valuess": {}}], "did you mean 'values'"),
+            (["title"], "T \ud800", r"'\ud800' is no letter"),
             (["variants", 0, "form"], "b", "unknown key 'variants.0.form'; did you mean 'from'"),
             (["variants", 0, "name"], "a/b", "variants.0.name: found 'a/b'"),
             (["variants", 1, "name"], "A", "variant A: the name is taken"),
@@ -118,6 +123,20 @@ class TestFile:
         assert sentence in str(raised.value)
         assert str(raised.value).startswith(f"{tmp_path / 'experiment.yaml'}: ")
         assert "\n" not in str(raised.value)
+
+    def test_a_misspelt_key_is_named_though_the_right_one_is_missing(self, load):
+        data = changed(["title"], None)
+        with pytest.raises(SettingsError, match=r"unknown key 'titel'; did you mean 'title'"):
+            load(data | {"titel": "a"})
+
+    def test_a_settings_file_without_sections(self, load, tmp_path):
+        (tmp_path / "list.yaml").write_text("[1, 2]\n")
+        with pytest.raises(SettingsError, match=r"list\.yaml: expected sections such as"):
+            load({"title": "a", "config": "list.yaml", "variants": [{"name": "c"}]})
+
+    def test_small_numbers_in_mappings_stay_numbers(self, load):
+        experiment = load(changed(["variants", 0, "set"], {"model.options": {"eps": 1e-5, "name": "a"}}))
+        assert experiment.settings(experiment.variants[0], 0).model.options == {"eps": 1e-5, "name": "a"}
 
     def test_another_size_of_native_images(self, load):
         third = SMALL["variants"][2] | {"set": {"input.size": [64, 64]}}

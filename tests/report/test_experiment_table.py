@@ -95,6 +95,16 @@ def test_latex_has_the_cells_of_markdown():
     assert text.endswith("\\end{tabular}\n")
 
 
+def test_odd_letters_break_no_row():
+    odd = "per_class.$a_{$|[/b].pq"
+    published = [PublishedRow("Net\nwork", "Somebody (2022),\nTable 1", {odd: 1.0})]
+    markdown = markdown_table(TABLE, published, [odd]).replace(r"\|", "!").splitlines()
+    assert {line.count("|") for line in markdown} == {4}
+    latex = latex_table(TABLE, published, [odd]).splitlines()
+    assert len(latex) == len(latex_table(TABLE, PUBLISHED, ["things.pq"]).splitlines())
+    assert any(line.startswith(r"\textit{Net work}") and line.endswith("% Somebody (2022), Table 1") for line in latex)
+
+
 @pytest.mark.parametrize("column", ["things.pq", "abs_dic"])
 def test_plot_shows_runs_means_and_what_was_published(tmp_path: Path, column):
     plot_runs(TABLE, PUBLISHED, column, tmp_path / "plot.png")
@@ -111,6 +121,12 @@ def test_plot_shows_runs_means_and_what_was_published(tmp_path: Path, column):
 def test_dollar_signs_are_no_formulas(tmp_path: Path):
     rows = [row(r"U-Net $\foo$", "things.pq", [0.5])]
     plot_runs(rows, [PublishedRow(r"$\bar{", "a paper", {"things.pq": 50.0})], "things.pq", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_dollar_signs_in_the_class_that_is_drawn(tmp_path: Path):
+    odd = "per_class.$a_{$.pq"
+    plot_runs([row("a", odd, [0.5])], [], odd, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 

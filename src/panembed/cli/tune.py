@@ -55,6 +55,7 @@ def tune(
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
+    from panembed.errors import PanembedError
     from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
     from panembed.models.shipped import resolve_model_folder
@@ -91,13 +92,16 @@ def tune(
                     found = grid_search(score, start, steps, max_trials=trials)
                 else:
                     found = coordinate_search(score, start, steps, max_trials=trials or 200)
+                best = [trial for trial in found if trial.kept][-1].values
+                gain, error = tuner.gain(best)
             except KeyboardInterrupt as interruption:
                 write_csv(folder / "tune.csv", tuner.rows())
                 raise KeyboardInterrupt(
                     f"the model stays as it is, and {folder / 'tune.csv'} has the {len(tuner.rows())} trials so far"
                 ) from interruption
-            best = [trial for trial in found if trial.kept][-1].values
-            gain, error = tuner.gain(best)
+            except PanembedError:
+                write_csv(folder / "tune.csv", tuner.rows())
+                raise
     rows = [row | {"kept": int(trial.kept)} for row, trial in zip(tuner.rows(), found, strict=True)]
     write_csv(folder / "tune.csv", rows)
     names = [name for name, ladder in steps.items() if len(ladder) > 1]

@@ -5,6 +5,7 @@ Everything is in files, so a second call goes on where the first one ended, howe
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import statistics
 import time
@@ -31,7 +32,7 @@ from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import file_lock
 from panembed.io.output_folder import claim_folder
 from panembed.models.shipped import resolve_model_folder
-from panembed.run import train
+from panembed.run import check_classes, train
 from panembed.termination import terminated_as_interrupted
 
 if TYPE_CHECKING:
@@ -74,10 +75,13 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
                     build.preparation(run.settings.input)
                     check_heads(run.settings)
                 for key, value in experiment.changes(run.variant).items():
-                    check_effect(run.settings, key.split("."), value)
+                    # In training input.size is that of windows, whatever input.fit is.
+                    if run.source is not None or key != "input.size":
+                        check_effect(run.settings, key.split("."), value)
             except SettingsError as error:
                 raise SettingsError(f"variant {run.variant}: {error}") from error
         run.state(experiment.score)
+        check_classes(dataset, run.folder)
         if (run.folder / SPLIT_FILE).is_file():
             began = Split.read(run.folder / SPLIT_FILE)
             if any(began.select(part) != split.select(part) for part in ("train", "val", "test")):
@@ -85,6 +89,20 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
                     f"{run.folder / SPLIT_FILE}: the run was made with other images, or another split of them, than "
                     f"{dataset.root} has; choose another output"
                 )
+    _check_common(experiment, [run for run in runs if run.seed == first.seed])
+
+
+def _check_common(experiment: Experiment, runs: Sequence[Run]) -> None:
+    """Refuse a setting of grouping for all variants that none of them heeds."""
+    for key, value in experiment.set_.items():
+        refusals = []
+        for run in runs if key.startswith("grouping.") else ():
+            try:
+                check_effect(run.settings, key.split("."), value)
+            except SettingsError as error:
+                refusals.append(error)
+        if refusals and len(refusals) == len(runs):
+            raise SettingsError(f"set: {refusals[0]}")
 
 
 def _check_output(experiment: Experiment, output: Path) -> None:
@@ -191,11 +209,13 @@ def _train_and_score(
     from panembed.models.pretrained import WEIGHTS, read_config
 
     if run.source is None:
-        begun = run.is_begun()
-        with progress(run) as told:
-            rows = train(
-                run.settings, dataset, run.folder, resume=begun, overwrite=not begun, device=device, progress=told
-            )
+        rows = _rows_of_ended(run)
+        if rows is None:
+            begun = run.is_begun()
+            with progress(run) as told:
+                rows = train(
+                    run.settings, dataset, run.folder, resume=begun, overwrite=not begun, device=device, progress=told
+                )
         trained = {"train_seconds": sum(float(row["seconds"]) for row in rows), "epochs": len(rows)}
         weights = run.folder
     else:
@@ -228,6 +248,23 @@ def _train_and_score(
         "metrics": evaluation.metrics(),
         "settings": run.settings.model_dump(mode="json"),
     }
+
+
+def _rows_of_ended(run: Run) -> list[dict[str, Any]] | None:
+    """The epochs of a training that has no checkpoint any more, as it takes space, and doesn't need one; else None."""
+    from panembed.models.pretrained import WEIGHTS
+
+    path = run.folder / "metrics.csv"
+    if (run.folder / "checkpoints/last.pt").exists() or not (run.is_begun() and path.is_file()):
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    ended = bool(rows) and rows[-1]["epoch"] == str(run.settings.training.epochs)
+    weights = run.folder / "model" / WEIGHTS
+    if not ended and weights.is_file():  # stopped early, perhaps
+        scores = read_scores(run.folder)
+        ended = scores is not None and scores.get("weights") == _digest(weights)
+    return rows if ended and weights.is_file() else None
 
 
 def _digest(path: Path) -> str:

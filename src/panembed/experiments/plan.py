@@ -92,6 +92,11 @@ class Experiment(_Part):
             raise SettingsError(f"{path}: can't be read ({reason}); expected the YAML file of an experiment") from error
         except ValueError as error:
             raise SettingsError(f"{path}: not YAML: {error}") from error
+        try:
+            json.dumps(data, ensure_ascii=False, default=str).encode("utf-8")
+        except UnicodeEncodeError as error:
+            letter = error.object[error.start : error.end]
+            raise SettingsError(f"{path}: {letter!r} is no letter; expected text") from error
         if not isinstance(data, dict):
             raise SettingsError(f"{path}: expected title, preset, variants, ..., found {type(data).__name__}")
         if isinstance(data.get("config"), str):
@@ -270,10 +275,12 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     data: Any = None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         pass
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from error
     if not isinstance(data, dict) or not {"from", "score", "settings", "metrics", "train_seconds"} <= data.keys():
         raise InputError(f"{path}: is damaged; delete it, and the run is scored again")
     return data
@@ -302,14 +309,27 @@ def _check_keys(settings: Mapping[str, Any], where: str) -> None:
 
 
 def _first_mistake(error: ValidationError) -> str:
-    first = error.errors()[0]
+    mistakes = error.errors()
+    # A misspelt key is missing under its right name, too.
+    first = next((mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"), mistakes[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = [field.alias or name for part in (Experiment, Variant) for name, field in part.model_fields.items()]
-        return f"unknown key {key!r}{_nearest(str(first['loc'][-1]), known)}"
+        return f"unknown key {key!r}{_place_of(first['loc'])}"
     if first["type"] == "missing":
         return f"{key} is missing"
     return f"{key}: found {shown(first['input'])}; {first['msg'].replace('Input should', 'it should')}"
+
+
+def _place_of(path: tuple[int | str, ...]) -> str:
+    """What may have been meant by an unknown key at that path, and where it goes if it belongs elsewhere."""
+    places: dict[str, type[BaseModel]] = {"": Experiment, "variants": Variant, "references": Published}
+    keys = {place: [field.alias or name for name, field in part.model_fields.items()] for place, part in places.items()}
+    here = str(path[0]) if len(path) > 1 and path[0] in places else ""
+    name = str(path[-1])
+    for place, known in keys.items():
+        if place != here and name in known:
+            return f"; it belongs {'into an entry of ' + place if place else 'to the experiment as a whole'}"
+    return _nearest(name, keys[here])
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -80,7 +80,7 @@ def figure_of(metrics: Mapping[str, Any], name: str) -> float | None:
         return metrics.get(name)
     place = metrics[group]
     class_name, _, figure = rest.rpartition(".")
-    found: float | None = (place[class_name] if class_name else place).get(figure)
+    found: float | None = (place.get(class_name, {}) if class_name else place).get(figure)
     return found
 
 
@@ -169,11 +169,11 @@ def markdown_table(rows: Sequence[Row], published: Sequence[PublishedRow], colum
     |---|---:|---:|
     | plain | 2 | 81.0 ± 1.4 |
     """
-    lines = ["| | runs | " + " | ".join(_column(name).title for name in columns) + " |"]
+    lines = ["| | runs | " + " | ".join(_markdown(_column(name).title) for name in columns) + " |"]
     lines.append("|---|" + "---:|" * (len(columns) + 1))
     for reference in published:
         cells = [f"*{_printed(reference, name)}*" for name in columns]
-        lines.append(f"| *{reference.name.replace('|', chr(92) + '|')}* | | {' | '.join(cells)} |")
+        lines.append(f"| *{_markdown(reference.name)}* | | {' | '.join(cells)} |")
     winners = {name: best(rows, name) for name in columns}
     for row in rows:
         cells = [_bold(_shown(row, name, " ± "), winners[name] is row, "**{}**") for name in columns]
@@ -229,7 +229,8 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
     # Dollar signs are no formulas.
     axes.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels], fontsize=9)
     axes.set(
-        ylim=(max(len(labels), 1) - 0.5, -0.5), xlabel=f"{shown.title}{', percent' if shown.factor == 100 else ''}"
+        ylim=(max(len(labels), 1) - 0.5, -0.5),
+        xlabel=shown.title.replace("$", r"\$") + (", percent" if shown.factor == 100 else ""),
     )
     axes.set_title("dot: one training; bar: their mean" + ("; hollow: published" if known else ""), fontsize=9)
     axes.grid(axis="x", alpha=0.3)
@@ -264,6 +265,19 @@ def _bold(text: str, bold: bool, pattern: str) -> str:
     return pattern.format(text) if bold else text
 
 
+def one_line(text: str) -> str:
+    r"""The text without line breaks, which would end a heading, an entry of a list, or a comment.
+
+    >>> one_line("a\n  b ")
+    'a b'
+    """
+    return " ".join(text.split())
+
+
+def _markdown(text: str) -> str:
+    return one_line(text).replace("|", r"\|")
+
+
 def _latex(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    return "".join((special | {"^": r"\textasciicircum{}"}).get(letter, letter) for letter in text)
+    return "".join((special | {"^": r"\textasciicircum{}"}).get(letter, letter) for letter in one_line(text))
