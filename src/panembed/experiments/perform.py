@@ -259,7 +259,7 @@ def _rows_of_ended(run: Run) -> list[dict[str, Any]] | None:
         return None
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    ended = bool(rows) and rows[-1]["epoch"] == str(run.settings.training.epochs)
+    ended = bool(rows) and rows[-1].get("epoch") == str(run.settings.training.epochs)
     weights = run.folder / "model" / WEIGHTS
     if not ended and weights.is_file():  # stopped early, perhaps
         scores = read_scores(run.folder)
