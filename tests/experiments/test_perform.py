@@ -402,6 +402,10 @@ def test_sizes_of_training_windows_may_differ(dataset, tmp_path, load):
     check(load(data), dataset, tmp_path / "out")
 
 
-def test_a_file_where_the_runs_should_be(tmp_path):
+def test_a_file_where_the_runs_should_be(dataset, tmp_path):
+    experiment = Experiment.load(SMOKE)
+    (tmp_path / "experiment.yaml").write_text(f"title: {experiment.title}\n")
     (tmp_path / "runs").touch()
     assert read_scores(tmp_path / "runs/a/seed-0") is None
+    with pytest.raises(OutputError, match=r"runs/plain: can't be made \(Not a directory\)"):
+        again(experiment, dataset, tmp_path)

@@ -188,6 +188,8 @@ class TestFile:
         ("title: a\npreset: leaf\nvariants: [{name: a}]\nvariants: [{name: b}]", "the key 'variants' occurs twice"),
         ("title: 2020-13-45\npreset: leaf\nvariants: [{name: a}]", "not YAML: month must be in 1..12"),
         ("title: a\npreset: leaf\nvariants: " + "[" * 3000, "not YAML"),
+        ("title: a\npreset: leaf\n2020-01-01: a\nvariants: [{name: a}]", "should be strings"),
+        ("title: a\npreset: leaf\nset: &a {x.y: *a}\nvariants: [{name: a}]", "x.y: expected numbers, text"),
         ("title: a\npreset: leaf\nset: {model.start_from: 2020-01-01}\nvariants: [{name: a}]", "model.start_from: exp"),
         (f"title: a\npreset: leaf\nvariants: [{{name: {'a' * 101}}}]", "variants.0.name"),
         ("title: a\npreset: leaf\nset: {grouping.max_distance: .inf}\nvariants: [{name: a}]", "finite number"),

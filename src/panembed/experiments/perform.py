@@ -158,7 +158,12 @@ def perform(
     claim_folder(output, overwrite=True)
     _write_plan(experiment, output)
     for run in runs:
-        run.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{run.folder.parent}: can't be made ({error.strerror}); choose another output"
+            ) from error
     failed = []
     with terminated_as_interrupted():
         try:

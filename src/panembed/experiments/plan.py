@@ -97,6 +97,8 @@ class Experiment(_Part):
         except UnicodeEncodeError as error:
             letter = error.object[error.start : error.end]
             raise SettingsError(f"{path}: {letter!r} is no letter; expected text") from error
+        except (TypeError, ValueError):
+            pass  # odd keys and lists that hold themselves; what follows tells of them
         if not isinstance(data, dict):
             raise SettingsError(f"{path}: expected title, preset, variants, ..., found {type(data).__name__}")
         if isinstance(data.get("config"), str):
