@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,9 +98,28 @@ def train(
     with folder_lock(run, seconds=_LOCK_SECONDS) as ours:
         if not ours:
             raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
+        if resume and (rows := _rows_of_ended(settings, run)) is not None:
+            return rows
         return _train(
             settings, dataset, split, run, resume=resume, device=device, tensorboard=tensorboard, progress=progress
         )
+
+
+def _rows_of_ended(settings: Settings, run: Path) -> list[dict[str, Any]] | None:
+    """The epochs of a run that has ended, and whose checkpoint, which takes space, is gone since; else None."""
+    from panembed.models.pretrained import WEIGHTS
+    from panembed.training.early_stopping import EarlyStopping
+    from panembed.training.run_log import read_rows
+
+    if (run / "checkpoints/last.pt").exists() or not (run / "model" / WEIGHTS).is_file():
+        return None
+    rows, training = read_rows(run), settings.training
+    stopping = EarlyStopping(training.patience, maximize=not training.monitor.endswith("loss"))
+    for row in rows:
+        stopping.update(row.get(training.monitor, math.nan), int(row["epoch"]))
+    last = int(rows[-1]["epoch"]) if rows else 0
+    exhausted = last % training.validate_every == 0 and stopping.exhausted(last)
+    return rows if last == training.epochs or exhausted else None
 
 
 def _train(

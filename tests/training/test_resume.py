@@ -16,6 +16,7 @@ import torch
 from panembed import run
 from panembed.config import Settings
 from panembed.datasets.layout import open_dataset
+from panembed.errors import InputError
 from panembed.io.lock import folder_lock
 from panembed.models.pretrained import read_config, update_grouping
 
@@ -326,6 +327,39 @@ class TestRefusals:
         assert "anew: embedding_head" in log
         assert "learned from" in log
         assert "learned from" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("settings", "last", "ended"),
+        [
+            ({"epochs": 3}, 3, True),
+            ({"epochs": 3}, 2, False),
+            ({"epochs": 9, "patience": 2}, 3, True),
+            ({"epochs": 9, "patience": 3}, 3, False),
+            ({"epochs": 9, "patience": 2, "validate_every": 2}, 3, False),
+        ],
+    )
+    def test_what_has_ended_needs_no_checkpoint(
+        self, tmp_path, tiny_data, tiny_model, monkeypatch, settings, last, ended
+    ):
+        """Of the monitored loss the first epoch's value is the best. What has not ended begins anew."""
+        from panembed import run
+        from panembed.config import Settings
+        from panembed.datasets.layout import open_dataset
+
+        asked, dataset = Settings.from_mapping({"training": settings}), open_dataset(tiny_data)
+        shutil.copytree(tiny_model, tmp_path / "model")
+        (tmp_path / "config.yaml").write_text(asked.to_yaml())
+        run.build.split_for_training(dataset, asked).write(tmp_path / "split.json")
+        rows = "".join(f"{epoch},{epoch / 10},2.5\n" for epoch in range(1, last + 1))
+        (tmp_path / "metrics.csv").write_text("epoch,val_loss,seconds\n" + rows)
+        monkeypatch.setattr(run, "_train", lambda *_, **__: "trained")
+        outcome = run.train(asked, dataset, tmp_path, resume=True)
+        assert outcome == (
+            [{"epoch": e, "val_loss": e / 10, "seconds": 2.5} for e in range(1, last + 1)] if ended else "trained"
+        )
+        (tmp_path / "metrics.csv").write_text("epoch\nx\n")
+        with pytest.raises(InputError, match=r"metrics\.csv: is damaged"):
+            run.train(asked, dataset, tmp_path, resume=True)
 
     def test_the_model_that_it_began_with_may_be_gone(self, cli, tmp_path, tiny_data, tiny_config, tiny_model):
         start = shutil.copytree(tiny_model, tmp_path / "start")

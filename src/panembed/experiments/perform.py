@@ -5,7 +5,6 @@ Everything is in files, so a second call goes on where the first one ended, howe
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import statistics
 import time
@@ -214,13 +213,11 @@ def _train_and_score(
     from panembed.models.pretrained import WEIGHTS, read_config
 
     if run.source is None:
-        rows = _rows_of_ended(run)
-        if rows is None:
-            begun = run.is_begun()
-            with progress(run) as told:
-                rows = train(
-                    run.settings, dataset, run.folder, resume=begun, overwrite=not begun, device=device, progress=told
-                )
+        begun = run.is_begun()
+        with progress(run) as told:
+            rows = train(
+                run.settings, dataset, run.folder, resume=begun, overwrite=not begun, device=device, progress=told
+            )
         trained = {"train_seconds": sum(float(row["seconds"]) for row in rows), "epochs": len(rows)}
         weights = run.folder
     else:
@@ -253,23 +250,6 @@ def _train_and_score(
         "metrics": evaluation.metrics(),
         "settings": run.settings.model_dump(mode="json"),
     }
-
-
-def _rows_of_ended(run: Run) -> list[dict[str, Any]] | None:
-    """The epochs of a training that has no checkpoint any more, as it takes space, and doesn't need one; else None."""
-    from panembed.models.pretrained import WEIGHTS
-
-    path = run.folder / "metrics.csv"
-    if (run.folder / "checkpoints/last.pt").exists() or not (run.is_begun() and path.is_file()):
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    ended = bool(rows) and rows[-1].get("epoch") == str(run.settings.training.epochs)
-    weights = run.folder / "model" / WEIGHTS
-    if not ended and weights.is_file():  # stopped early, perhaps
-        scores = read_scores(run.folder)
-        ended = scores is not None and scores.get("weights") == _digest(weights)
-    return rows if ended and weights.is_file() else None
 
 
 def _digest(path: Path) -> str:

@@ -17,9 +17,9 @@ from panembed.report.experiment_table import (
     figure_of,
     latex_table,
     markdown_table,
-    one_line,
     plot_runs,
 )
+from panembed.report.tables import markdown_text
 
 
 def write_results(experiment: Experiment, output: Path) -> None:
@@ -99,14 +99,16 @@ def _page(
 ) -> str:
     done = [record for record in records if record["state"] == "done"]
     begun = _begun(rows)
-    lines = [f"# {one_line(experiment.title)}", "", markdown_table(begun, published, experiment.columns), ""]
+    lines = [f"# {markdown_text(experiment.title)}", "", markdown_table(begun, published, experiment.columns), ""]
     images = f" of {done[0]['images']} images" if done else ""
     lines.append(
         f"Scored on the {experiment.score} part{images}, at their own size; shares in percent. Mean ± standard "
         "deviation over seeds; bold is better than every other variant by more than the larger of the two deviations."
     )
-    notes = [f"- {row.name}: {one_line(row.about)}" for row in begun if row.about]
-    notes += [f"- *{one_line(reference.name)}*: published, {one_line(reference.source)}" for reference in published]
+    notes = [f"- {row.name}: {markdown_text(row.about)}" for row in begun if row.about]
+    notes += [
+        f"- *{markdown_text(reference.name)}*: published, {markdown_text(reference.source)}" for reference in published
+    ]
     if notes:
         lines += ["", *notes]
     for record in records:

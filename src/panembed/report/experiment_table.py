@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from panembed.io.atomic import atomic_path
+from panembed.report.tables import latex_text, markdown_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +170,11 @@ def markdown_table(rows: Sequence[Row], published: Sequence[PublishedRow], colum
     |---|---:|---:|
     | plain | 2 | 81.0 ± 1.4 |
     """
-    lines = ["| | runs | " + " | ".join(_markdown(_column(name).title) for name in columns) + " |"]
+    lines = ["| | runs | " + " | ".join(markdown_text(_column(name).title) for name in columns) + " |"]
     lines.append("|---|" + "---:|" * (len(columns) + 1))
     for reference in published:
         cells = [f"*{_printed(reference, name)}*" for name in columns]
-        lines.append(f"| *{_markdown(reference.name)}* | | {' | '.join(cells)} |")
+        lines.append(f"| *{markdown_text(reference.name)}* | | {' | '.join(cells)} |")
     winners = {name: best(rows, name) for name in columns}
     for row in rows:
         cells = [_bold(_shown(row, name, " ± "), winners[name] is row, "**{}**") for name in columns]
@@ -187,16 +188,18 @@ def latex_table(rows: Sequence[Row], published: Sequence[PublishedRow], columns:
     >>> print(latex_table([Row("a_b", "", [{"sbd": 0.8}])], [], ["sbd"]).splitlines()[-3])
     a\_b & 1 & 80.0 \\
     """
-    titles = [_column(name).latex or _latex(_column(name).title) for name in columns]
+    titles = [_column(name).latex or latex_text(_column(name).title) for name in columns]
     lines = [f"\\begin{{tabular}}{{l*{{{len(columns) + 1}}}{{r}}}}", "\\hline"]
     lines += [f"Model & $n$ & {' & '.join(titles)} \\\\", "\\hline"]
     for reference in published:
         cells = [f"\\textit{{{_printed(reference, name)}}}" for name in columns]
-        lines.append(f"\\textit{{{_latex(reference.name)}}} & & {' & '.join(cells)} \\\\ % {_latex(reference.source)}")
+        lines.append(
+            f"\\textit{{{latex_text(reference.name)}}} & & {' & '.join(cells)} \\\\ % {latex_text(reference.source)}"
+        )
     winners = {name: best(rows, name) for name in columns}
     for row in rows:
         cells = [_bold(_shown(row, name, " $\\pm$ "), winners[name] is row, "\\textbf{{{}}}") for name in columns]
-        lines.append(f"{_latex(row.name)} & {len(row.records)} & {' & '.join(cells)} \\\\")
+        lines.append(f"{latex_text(row.name)} & {len(row.records)} & {' & '.join(cells)} \\\\")
     lines += ["\\hline", "\\end{tabular}"]
     return "\n".join(lines) + "\n"
 
@@ -263,21 +266,3 @@ def _printed(reference: PublishedRow, name: str) -> str:
 
 def _bold(text: str, bold: bool, pattern: str) -> str:
     return pattern.format(text) if bold else text
-
-
-def one_line(text: str) -> str:
-    r"""The text without line breaks, which would end a heading, an entry of a list, or a comment.
-
-    >>> one_line("a\n  b ")
-    'a b'
-    """
-    return " ".join(text.split())
-
-
-def _markdown(text: str) -> str:
-    return one_line(text).replace("|", r"\|")
-
-
-def _latex(text: str) -> str:
-    special = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    return "".join((special | {"^": r"\textasciicircum{}"}).get(letter, letter) for letter in one_line(text))

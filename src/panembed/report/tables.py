@@ -24,6 +24,24 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def markdown_text(text: str) -> str:
+    r"""The text for a heading, a cell or an entry of a list, which a line break or a bar would end.
+
+    >>> print(markdown_text("a\n b | c"))
+    a b \| c
+    """
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def latex_text(text: str) -> str:
+    r"""The text for LaTeX, in one line.
+
+    >>> print(latex_text("a_b\n & c"))
+    a\_b \& c
+    """
+    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+
+
 def scores_markdown(metrics: Mapping[str, Any]) -> str:
     r"""Write the scores of one evaluation as a Markdown table: PQ, SQ, RQ, AP, AP50 and IoU, for groups and classes.
 
@@ -48,7 +66,7 @@ def scores_markdown(metrics: Mapping[str, Any]) -> str:
         "stuff": {},
     }
     rows = [(f"**{name}**", {**metrics[name], **extra[name]}) for name in _GROUPS]
-    rows += [(name.replace("|", r"\|"), score) for name, score in metrics["per_class"].items()]
+    rows += [(markdown_text(name), score) for name, score in metrics["per_class"].items()]
     for name, score in rows:
         shares = [percent(score.get(key)) for key in (*_QUALITY, "ap", "ap50", "iou")]
         lines.append(_markdown_row([name, *shares, *(str(score[key]) for key in ("tp", "fp", "fn"))]))
@@ -78,8 +96,7 @@ def latex_rows(models: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for name, metrics in models.items():
         figures = [percent(metrics[group][figure]) for group in _GROUPS for figure in _QUALITY]
-        escaped = "".join(_SPECIAL.get(letter, letter) for letter in name)
-        lines.append(f"{escaped} & {' & '.join(figures)} \\\\")
+        lines.append(f"{latex_text(name)} & {' & '.join(figures)} \\\\")
     return "\n".join(lines) + "\n"
 
 

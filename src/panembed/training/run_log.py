@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from panembed.errors import MissingExtraError
+from panembed.errors import InputError, MissingExtraError
 from panembed.io.atomic import atomic_path
 
 LOGGER = logging.getLogger("panembed")
@@ -26,6 +26,25 @@ def require_tensorboard() -> None:
             "--tensorboard needs TensorBoard, which is not installed; "
             "install it with: pip install 'panembed[tensorboard]', or leave --tensorboard out"
         ) from error
+
+
+def read_rows(folder: Path) -> list[dict[str, float]]:
+    """The figures of each epoch of a run, from its metrics.csv; none where that is missing.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        if not all({"epoch", "seconds"} <= row.keys() for row in rows):
+            raise ValueError
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: is damaged; expected a row of numbers for each epoch; copy the run again") from error
+    return rows
 
 
 class RunLog:
