@@ -26,17 +26,17 @@ from skimage.filters import threshold_li, threshold_local, threshold_otsu
 from skimage.morphology import opening
 from skimage.segmentation import watershed
 
-from panembed.build import split_for_training
-from panembed.config import Settings
+from panembed.assembly.build import split_for_training
+from panembed.assembly.trained_model import split_of
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.sample import Sample
 from panembed.datasets.splits import Split
-from panembed.evaluation import Evaluation
+from panembed.evaluation.scores import Evaluation
 from panembed.io.atomic import write_json
 from panembed.io.label_images import write_instances
-from panembed.labels import LabelSet, PanopticMap
+from panembed.labels.panoptic_map import LabelSet, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
-from panembed.trained_model import split_of
+from panembed.settings.schema import Settings
 
 Floats = NDArray[np.floating[Any]]
 

@@ -15,15 +15,15 @@ from sklearn.cluster import HDBSCAN, MeanShift
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.timing import Section, medians, ms
-from panembed import trained_model
+from panembed.assembly import trained_model
 from panembed.clustering.mean_shift import mean_shift
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.part import choose_ids
-from panembed.evaluation import Evaluation
-from panembed.fusion import class_mask, confidence, fuse
+from panembed.evaluation.scores import Evaluation
+from panembed.inference.fusion import class_mask, confidence, fuse
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import resize_maps, resize_nearest
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 
 Points = NDArray[np.float32]
 

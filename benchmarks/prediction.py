@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.timing import Section, ms
-from panembed import trained_model
+from panembed.assembly import trained_model
 from panembed.datasets.synthetic import rosette
-from panembed.inference.prediction_folder import PredictionFolder
 from panembed.inference.predictor import PanopticModel
 from panembed.io.images import read_image, write_png
+from panembed.results.prediction_folder import PredictionFolder
 
 _COUNT = 24
 _TURNS = 5

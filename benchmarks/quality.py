@@ -16,14 +16,14 @@ from scipy import ndimage
 
 from benchmarks.timing import Section, medians, ms
 from panembed.datasets.layout import open_dataset
-from panembed.evaluation import evaluate_predictions
+from panembed.evaluation.predictions.coco import CocoPredictions
+from panembed.evaluation.predictions.matching import match_predictions
+from panembed.evaluation.predictions.stored import open_predictions
+from panembed.evaluation.scores import evaluate_predictions
 from panembed.io.coco_panoptic import CocoPanopticWriter, panoptic_map
 from panembed.io.images import read_raster
-from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
-from panembed.predictions.coco import CocoPredictions
-from panembed.predictions.matching import match_predictions
-from panembed.predictions.stored import open_predictions
 
 CLASSES = LabelSet([Category(i + 1, f"class {i}", i >= 11) for i in range(19)])
 HEIGHT, WIDTH = 1024, 2048

@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.loss import index_add_loss
 from benchmarks.timing import Section, medians, ms
-from panembed import build
-from panembed.config import Settings
+from panembed.assembly import build
 from panembed.datasets.samples import sample_nuclei
 from panembed.losses.discriminative import discriminative_loss
 from panembed.models.panoptic_net import PanopticNet
+from panembed.settings.schema import Settings
 
 
 def run() -> Section:

@@ -93,10 +93,10 @@ def tiny_model(tmp_path_factory, tiny_data):
     """A model folder of random weights, that was "trained" on the tiny data."""
     import torch
 
-    from panembed import build
-    from panembed.config import Settings
+    from panembed.assembly import build
     from panembed.datasets.layout import open_dataset
     from panembed.models.pretrained import ModelConfig, save_model
+    from panembed.settings.schema import Settings
 
     dataset, settings = open_dataset(tiny_data), Settings.from_mapping(TINY)
     split = build.split_for_training(dataset, settings)

@@ -1,4 +1,4 @@
-"""Put a trained model into the package: src/panembed/shipped/NAME, with weights in half precision and a card.
+"""Put a trained model into the package: src/panembed/models/shipped/NAME, with weights in half precision and a card.
 
 For maintainers:
 
@@ -26,10 +26,10 @@ from typing import Annotated, Any
 
 import typer
 
-from panembed import trained_model
+from panembed.assembly import trained_model
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
 from panembed.io.atomic import write_text
-from panembed.models import shipped
+from panembed.models import model_folder
 from panembed.models.pretrained import CARD, ModelConfig, input_of, read_config, save_model
 
 MAX_BYTES = 25_000_000
@@ -78,11 +78,11 @@ def ship(
     """Put a trained model into the package."""
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise SettingsError(f"NAME {name!r}: expected small letters, digits and single hyphens, such as leaf")
-    target = shipped.SHIPPED / name
+    target = model_folder.SHIPPED / name
     if target.exists() and not overwrite:
         raise OutputError(f"{target}: is there already; choose another name, or replace it with --overwrite")
     texts = read_card(card)
-    source = shipped.resolve_model_folder(run)
+    source = model_folder.resolve_model_folder(run)
     config = read_config(source)
     metrics, rows = read_scores(scores, config.split)
     config = publishable(config, metrics)
@@ -90,8 +90,8 @@ def ship(
         raise InputError(f"--picture {picture}: expected a PNG file")
     network = trained_model.load(source, device="cpu").backend.network  # type: ignore[attr-defined]
 
-    shipped.SHIPPED.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=shipped.SHIPPED, prefix=".") as temporary:
+    model_folder.SHIPPED.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=model_folder.SHIPPED, prefix=".") as temporary:
         made = Path(temporary) / name
         made.mkdir()
         save_model(made, network, config, half=True)

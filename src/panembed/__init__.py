@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from panembed.assembly.trained_model import load
     from panembed.clustering.mean_shift import mean_shift
     from panembed.errors import PanembedError
     from panembed.inference.predictor import PanopticModel
-    from panembed.labels import Category, LabelSet, PanopticMap
+    from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
     from panembed.metrics.panoptic_quality import PanopticQuality
-    from panembed.result import PanopticResult
-    from panembed.trained_model import load
+    from panembed.results.result import PanopticResult
 
 __all__ = [
     "Category",
@@ -35,14 +35,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Category": "panembed.labels",
-    "LabelSet": "panembed.labels",
+    "Category": "panembed.labels.panoptic_map",
+    "LabelSet": "panembed.labels.panoptic_map",
     "PanembedError": "panembed.errors",
-    "PanopticMap": "panembed.labels",
+    "PanopticMap": "panembed.labels.panoptic_map",
     "PanopticModel": "panembed.inference.predictor",
     "PanopticQuality": "panembed.metrics.panoptic_quality",
-    "PanopticResult": "panembed.result",
-    "load": "panembed.trained_model",
+    "PanopticResult": "panembed.results.result",
+    "load": "panembed.assembly.trained_model",
     "mean_shift": "panembed.clustering.mean_shift",
 }
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from panembed.datasets.layout import open_dataset
+from panembed.evaluation.oracle import VARIANTS
 from panembed.io.coco_panoptic import CocoPanopticWriter
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
-from panembed.oracle import VARIANTS
 
 pytestmark = pytest.mark.slow  # each runs a whole command
 

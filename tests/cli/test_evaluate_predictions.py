@@ -13,8 +13,8 @@ from hotcoco.panoptic import PanopticEval
 from panembed.datasets.layout import open_dataset
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.images import write_png
-from panembed.labels import PanopticMap, pack
-from panembed.result import PanopticResult
+from panembed.labels.panoptic_map import PanopticMap, pack
+from panembed.results.result import PanopticResult
 
 pytestmark = pytest.mark.slow  # each runs a whole command
 

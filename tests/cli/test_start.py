@@ -23,10 +23,11 @@ def run(*command, **options):
     [
         "import panembed",
         "from panembed.inference.predictor import PanopticModel",
-        "import panembed.result, panembed.evaluation, panembed.report.figures, panembed.config, panembed.run",
+        "import panembed.results.result, panembed.evaluation.scores, panembed.report.figures; "
+        "import panembed.settings.schema, panembed.assembly.run",
         "from panembed import PanopticModel, PanopticResult, PanopticMap, PanopticQuality, mean_shift, load",
         "import panembed.datasets.layout, panembed.metrics.leaf, panembed.datasets.census",
-        "import panembed.experiments.perform, panembed.oracle, panembed.tuning.grouping_tuner",
+        "import panembed.experiments.perform, panembed.evaluation.oracle, panembed.tuning.grouping_tuner",
         "import sys; sys.argv = ['panembed', '--help']; from panembed.cli import app; "
         "code = None\ntry: app.main()\nexcept SystemExit as end: code = end.code\nassert code == 0",
     ],

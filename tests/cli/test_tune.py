@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from panembed import trained_model
+from panembed.assembly import trained_model
 from panembed.datasets.layout import open_dataset
 from panembed.errors import InputError
 from panembed.inference.predictor import PanopticModel

@@ -25,9 +25,9 @@ def rows_of(path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny_data, tiny_config):
-    from panembed import run
-    from panembed.config import Settings
+    from panembed.assembly import run
     from panembed.datasets.layout import open_dataset
+    from panembed.settings.schema import Settings
 
     folder = tmp_path_factory.mktemp("way") / "run"
     run.train(Settings.load(config=tiny_config), open_dataset(tiny_data), folder)
@@ -281,8 +281,8 @@ def test_no_color(cli, tiny_model, tiny_data, tmp_path, monkeypatch, colorful):
 def test_more_objects_than_a_png_counts(tmp_path):
     """Beyond 65,535 the ids go to a TIFF of 32 bits."""
     from panembed.datasets.folder import OBJECTS
-    from panembed.labels import PanopticMap
-    from panembed.result import PanopticResult
+    from panembed.labels.panoptic_map import PanopticMap
+    from panembed.results.result import PanopticResult
 
     ids = np.arange(1, 256 * 257 + 1).reshape(256, 257)
     result = PanopticResult(PanopticMap(np.ones(ids.shape, int), ids), OBJECTS, np.zeros((256, 257, 3), np.uint8), "m")
@@ -308,7 +308,7 @@ def test_dry_run_writes_nothing(cli, tiny_data, tiny_config, tmp_path, files_of)
 
 
 def test_presets_can_be_tried_dry(cli, tiny_data, tmp_path):
-    from panembed.config import preset_names
+    from panembed.settings.schema import preset_names
 
     for preset in preset_names():
         # The data's things are no trucks.

@@ -11,7 +11,7 @@ from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import OutputError, SettingsError
 from panembed.io.cityscapes import CITYSCAPES
 from panembed.io.images import write_png
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 
 pytestmark = pytest.mark.slow  # writes many files
 

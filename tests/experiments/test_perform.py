@@ -83,8 +83,8 @@ class TestFinished:
 
     def test_scores_are_those_of_evaluate(self, finished, dataset):
         """At the truth's size, on the test images of the run's split, with the variant's own grouping."""
-        from panembed import trained_model
-        from panembed.evaluation import evaluate_model
+        from panembed.assembly import trained_model
+        from panembed.evaluation.scores import evaluate_model
         from panembed.inference.grouping import Grouping
 
         experiment, output, _ = finished
@@ -115,7 +115,7 @@ class TestFinished:
 
     def test_a_run_is_what_train_makes(self, finished, dataset, tmp_path):
         """The last one, after five others in the same process."""
-        from panembed import run
+        from panembed.assembly import run
 
         experiment, output, _ = finished
         last = next(r for r in experiment.runs(output) if str(r) == "scse, seed 1")
@@ -154,8 +154,8 @@ class TestFinished:
         assert after == before
 
     def test_weights_on_images_of_another_size(self, copied, dataset):
-        from panembed import trained_model
-        from panembed.evaluation import evaluate_model
+        from panembed.assembly import trained_model
+        from panembed.evaluation.scores import evaluate_model
 
         experiment, output, runs = copied
         large = {"name": "large", "from": "plain", "set": {"input.scale": 2}}
@@ -221,7 +221,7 @@ class TestFinished:
         assert files_of(output) == before
 
     def test_a_run_that_was_trained_anew_by_hand_is_not_done(self, copied, dataset):
-        from panembed.run import train
+        from panembed.assembly.run import train
 
         experiment, _, runs = copied
         train(runs[0].settings, dataset, runs[0].folder, overwrite=True, device="cpu")

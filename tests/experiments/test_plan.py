@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from panembed.config import Settings
 from panembed.errors import SettingsError
 from panembed.experiments.plan import Experiment
 from panembed.experiments.results import expected_seconds
+from panembed.settings.schema import Settings
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

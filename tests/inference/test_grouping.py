@@ -12,7 +12,7 @@ from panembed.datasets.synthetic import rosette
 from panembed.errors import SettingsError
 from panembed.inference.grouping import HEEDED, Grouping
 from panembed.inference.preparation import Preparation, resize_nearest
-from panembed.labels import IGNORE, PanopticMap
+from panembed.labels.panoptic_map import IGNORE, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 

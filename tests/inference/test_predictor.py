@@ -14,7 +14,7 @@ from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
 from panembed.io.images import write_png
-from panembed.result import PanopticResult
+from panembed.results.result import PanopticResult
 
 
 class BrightIsLeaf:

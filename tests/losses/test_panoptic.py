@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from panembed import build
-from panembed.config import Settings
-from panembed.labels import Category, LabelSet
+from panembed.assembly import build
+from panembed.labels.panoptic_map import Category, LabelSet
 from panembed.losses.density import density_loss
 from panembed.losses.discriminative import discriminative_loss
 from panembed.losses.panoptic import PanopticLoss
 from panembed.losses.soft_mask import soft_mask_loss
+from panembed.settings.schema import Settings
 
 
 def batch():

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from panembed.labels import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult, match_segments
 
 LABEL_SET = LabelSet(

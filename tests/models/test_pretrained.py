@@ -18,14 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import panembed
-from panembed.build import network
-from panembed.config import Settings
+from panembed.assembly.build import network
 from panembed.datasets.cvppp import LEAVES
 from panembed.errors import ModelError
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels import Category, LabelSet
+from panembed.labels.panoptic_map import Category, LabelSet
 from panembed.metrics.leaf import symmetric_best_dice
 from panembed.models.panoptic_net import PanopticNet
 from panembed.models.pretrained import (
@@ -37,6 +36,7 @@ from panembed.models.pretrained import (
     summary,
 )
 from panembed.models.torch_backend import TorchBackend
+from panembed.settings.schema import Settings
 
 SETTINGS = Settings.from_mapping(
     {

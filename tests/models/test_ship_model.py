@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import panembed
-from panembed.models import shipped
+from panembed.models import model_folder
 from panembed.models.pretrained import read_config
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -33,7 +33,7 @@ CARD = "Rosettes in, leaves out.\n\n" + "".join(
 @pytest.fixture
 def tool(monkeypatch, capsys, tmp_path):
     """Run the tool on a package without models; gives exit code and what it said."""
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(model_folder, "SHIPPED", tmp_path / "shipped")
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ship_model.py", *map(str, arguments)])
@@ -59,9 +59,9 @@ def card(tmp_path):
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory, tiny_model, tiny_data):
     """What `panembed evaluate` writes for the test images."""
-    from panembed import trained_model
+    from panembed.assembly import trained_model
     from panembed.datasets.layout import open_dataset
-    from panembed.evaluation import evaluate_model
+    from panembed.evaluation.scores import evaluate_model
 
     folder = tmp_path_factory.mktemp("scores")
     dataset, split = open_dataset(tiny_data), trained_model.split_of(tiny_model)

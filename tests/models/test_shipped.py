@@ -12,16 +12,16 @@ import pytest
 from safetensors.numpy import load_file
 
 import panembed
+from panembed.assembly.trained_model import split_of
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.part import choose_ids
 from panembed.datasets.samples import sample_nuclei
 from panembed.datasets.splits import Split
 from panembed.datasets.synthetic import SyntheticDataset, write_folder
 from panembed.errors import InputError, ModelError
-from panembed.models import shipped
+from panembed.models import model_folder
+from panembed.models.model_folder import is_shipped, resolve_model_folder, shipped_folder, shipped_names
 from panembed.models.pretrained import read_config, update_grouping
-from panembed.models.shipped import is_shipped, resolve_model_folder, shipped_folder, shipped_names
-from panembed.trained_model import split_of
 
 SECTIONS = (
     "What it is for", "What it is not for", "Data", "Terms of the data", "Citation", "Split and seed", "Scores", "Size",
@@ -32,7 +32,7 @@ SECTIONS = (
 @pytest.fixture
 def plants(tmp_path, tiny_model, monkeypatch):
     """A package with one shipped model, `plants`, called from a folder that holds nothing."""
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "package/shipped")
+    monkeypatch.setattr(model_folder, "SHIPPED", tmp_path / "package/shipped")
     folder = shutil.copytree(tiny_model, tmp_path / "package/shipped/plants")
     (tmp_path / "package/shipped/.half-written").mkdir()
     (tmp_path / "package/shipped/.half-written/config.json").write_text("{}")
@@ -47,7 +47,7 @@ def test_names(plants):
 
 
 def test_a_package_without_models(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(model_folder, "SHIPPED", tmp_path / "none")
     assert shipped_names() == []
     with pytest.raises(ModelError, match=r"^model leaf: no such file or folder; expected a folder that [^;]*$"):
         resolve_model_folder("leaf")
@@ -134,9 +134,9 @@ def test_data_that_the_split_is_not_of(plants, tmp_path, caplog):
 
 def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, tiny_data):
     """A run that starts from a model with another split, and its scores."""
-    from panembed import build, trained_model
-    from panembed.config import Settings
+    from panembed.assembly import build, trained_model
     from panembed.datasets.splits import make_split
+    from panembed.settings.schema import Settings
 
     dataset, first = open_dataset(tiny_data), split_of("plants")
     settings = Settings.from_mapping(read_config(plants).settings | {"training": {"epochs": 1}})
@@ -264,8 +264,8 @@ def test_info_lists_them(cli, plants):
 @pytest.mark.slow
 def test_info_needs_no_torch(plants):
     code = (
-        "import sys; from pathlib import Path; from panembed.models import shipped\n"
-        f"shipped.SHIPPED = Path({str(plants.parent)!r})\n"
+        "import sys; from pathlib import Path; from panembed.models import model_folder\n"
+        f"model_folder.SHIPPED = Path({str(plants.parent)!r})\n"
         "from panembed.cli.info import info; info()\n"
         "assert 'torch' not in sys.modules"
     )

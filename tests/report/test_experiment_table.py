@@ -141,7 +141,7 @@ def test_plot_leaves_out_variants_without_runs(tmp_path: Path):
 def test_columns_name_what_metrics_hold():
     """Every share is in what an evaluation gives."""
     from panembed.datasets.synthetic import SyntheticDataset
-    from panembed.evaluation import Evaluation
+    from panembed.evaluation.scores import Evaluation
 
     plants = SyntheticDataset(1, size=64)
     evaluation = Evaluation(plants.label_set)

@@ -15,7 +15,7 @@ from PIL import Image
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import OutputError
-from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
 from panembed.metrics.error_census import TRUE_LABELS
 from panembed.report.figures import (
     Comparison,

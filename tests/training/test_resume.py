@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from panembed import run
-from panembed.config import Settings
+from panembed.assembly import run
 from panembed.datasets.layout import open_dataset
 from panembed.errors import InputError
 from panembed.io.lock import folder_lock
 from panembed.models.pretrained import read_config, update_grouping
+from panembed.settings.schema import Settings
 
 pytestmark = pytest.mark.slow
 COMMAND = str(Path(sys.executable).with_name("panembed"))
@@ -302,10 +302,10 @@ class TestRefusals:
         ],
     )
     def test_other_settings_of_a_class(self, tmp_path, tiny_data, began, asked, key):
-        from panembed import run
-        from panembed.config import Settings
+        from panembed.assembly import run
         from panembed.datasets.layout import open_dataset
         from panembed.errors import SettingsError
+        from panembed.settings.schema import Settings
 
         before, now = (Settings.from_mapping({"grouping": {"by_class": values}}) for values in (began, asked))
         (tmp_path / "config.yaml").write_text(before.to_yaml())
@@ -313,10 +313,10 @@ class TestRefusals:
             run.train(now, open_dataset(tiny_data), tmp_path, resume=True)
 
     def test_the_log_tells_what_was_said_before_there_was_one(self, tmp_path, tiny_data, tiny_model, capsys):
-        from panembed import run
-        from panembed.config import Settings
+        from panembed.assembly import run
         from panembed.datasets.layout import open_dataset
         from panembed.models.pretrained import read_config
+        from panembed.settings.schema import Settings
 
         settings = Settings.from_mapping(read_config(tiny_model).settings).model_dump(mode="json")
         settings["model"] |= {"start_from": str(tiny_model), "embedding_dim": 3}
@@ -342,9 +342,9 @@ class TestRefusals:
         self, tmp_path, tiny_data, tiny_model, monkeypatch, settings, last, ended
     ):
         """Of the monitored loss the first epoch's value is the best. What has not ended begins anew."""
-        from panembed import run
-        from panembed.config import Settings
+        from panembed.assembly import run
         from panembed.datasets.layout import open_dataset
+        from panembed.settings.schema import Settings
 
         asked, dataset = Settings.from_mapping({"training": settings}), open_dataset(tiny_data)
         shutil.copytree(tiny_model, tmp_path / "model")

@@ -9,7 +9,7 @@ import torch
 from panembed.datasets.sample import Sample
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.inference.preparation import Preparation
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.training.stored_images import StoredImages
 from panembed.training.transforms import Augmentation, TrainingSet
 

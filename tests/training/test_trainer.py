@@ -10,15 +10,15 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 
-from panembed import build
-from panembed.config import Settings
+from panembed.assembly import build
 from panembed.datasets.sample import Sample
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import SettingsError, TrainingError
 from panembed.inference.preparation import Preparation
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.losses.panoptic import PanopticLoss
 from panembed.models.panoptic_net import PanopticNet
+from panembed.settings.schema import Settings
 from panembed.training.run_log import RunLog
 from panembed.training.trainer import EpochSampler, Interrupted, Trainer
 from panembed.training.transforms import Augmentation, TrainingSet, collate

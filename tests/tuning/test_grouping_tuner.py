@@ -9,11 +9,11 @@ import pytest
 
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, SettingsError
-from panembed.evaluation import evaluate_model
+from panembed.evaluation.scores import evaluate_model
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels import Category, LabelSet, PanopticMap
+from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
 from panembed.tuning.grouping_tuner import GroupingTuner
 from panembed.tuning.search import coordinate_search, ladders
 

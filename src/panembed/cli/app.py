@@ -13,7 +13,7 @@ import typer
 
 from panembed.cli import data, demo, evaluate, experiment, info, predict, train, tune
 from panembed.errors import PanembedError
-from panembed.termination import terminated_as_interrupted
+from panembed.machine.termination import terminated_as_interrupted
 
 app = typer.Typer(
     name="panembed",

@@ -87,7 +87,7 @@ def split(
 
     Example: panembed data split cvppp --model leaf
     """
-    from panembed import trained_model
+    from panembed.assembly import trained_model
     from panembed.cli.console import messages
     from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, make_split
     from panembed.errors import OutputError, SettingsError

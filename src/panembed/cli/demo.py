@@ -23,17 +23,17 @@ def demo(
     """
     from rich.console import Console
 
-    from panembed import run, trained_model
-    from panembed.allocator import keep_freed_memory
+    from panembed.assembly import run, trained_model
     from panembed.cli.console import TrainingProgress, messages, quality_table
     from panembed.cli.predict import predict
-    from panembed.config import Settings
     from panembed.datasets.part import choose_ids
     from panembed.datasets.samples import sample_nuclei
-    from panembed.evaluation import evaluate_model
+    from panembed.evaluation.scores import evaluate_model
     from panembed.io.output_folder import claim_folder
-    from panembed.labels import PanopticMap
+    from panembed.labels.panoptic_map import PanopticMap
+    from panembed.machine.allocator import keep_freed_memory
     from panembed.report.figures import Comparison, comparison
+    from panembed.settings.schema import Settings
 
     started = time.monotonic()
     console = messages()

@@ -19,8 +19,8 @@ from panembed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from panembed.evaluation import Evaluation
-    from panembed.predictions.matching import MatchedPredictions
+    from panembed.evaluation.predictions.matching import MatchedPredictions
+    from panembed.evaluation.scores import Evaluation
 
 OptionalModel = Annotated[
     Path | None,
@@ -93,15 +93,15 @@ def evaluate(
 
     Example: panembed evaluate --predictions results --data cvppp/A1 --output scores
     """
-    from panembed import trained_model
+    from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.datasets.part import choose_ids, has_test
-    from panembed.evaluation import evaluate_model, evaluate_predictions
+    from panembed.evaluation.oracle import evaluate_oracles
+    from panembed.evaluation.predictions.matching import match_predictions
+    from panembed.evaluation.predictions.stored import open_predictions
+    from panembed.evaluation.scores import evaluate_model, evaluate_predictions
     from panembed.io.output_folder import claim_folder
-    from panembed.labels import PanopticMap
-    from panembed.oracle import evaluate_oracles
-    from panembed.predictions.matching import match_predictions
-    from panembed.predictions.stored import open_predictions
+    from panembed.labels.panoptic_map import PanopticMap
     from panembed.report.worst import draw_worst
 
     overrides = set_ or []
@@ -151,8 +151,8 @@ def _write_and_show(
 
     from panembed.cli.console import quality_table
     from panembed.cli.tables import error_table, oracle_table
+    from panembed.evaluation.oracle import write_oracles
     from panembed.io.atomic import write_json
-    from panembed.oracle import write_oracles
     from panembed.report.figures import fates_by_size
     from panembed.report.tables import write_tables
 

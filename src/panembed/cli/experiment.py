@@ -33,11 +33,11 @@ def experiment(
 
     Example: panembed experiment experiments/table-a.yaml --data cvppp --output runs/experiments/table-a
     """
-    from panembed.allocator import keep_freed_memory
     from panembed.cli.console import TrainingProgress, messages
     from panembed.experiments.perform import check, perform
     from panembed.experiments.plan import Experiment
     from panembed.experiments.results import expected_seconds
+    from panembed.machine.allocator import keep_freed_memory
 
     asked = Experiment.load(file)
     runs = asked.select(asked.runs(output), only or (), seeds)

@@ -14,14 +14,14 @@ def info(
 ) -> None:
     """Print versions, the machine, the presets, and the models that come with the package."""
     if settings:
-        from panembed.settings_page import settings_page
+        from panembed.settings.page import settings_page
 
         typer.echo(settings_page(), nl=False)
         return
-    from panembed.config import preset_names
-    from panembed.environment import environment
+    from panembed.machine.environment import environment
+    from panembed.models.model_folder import shipped_folder, shipped_names
     from panembed.models.pretrained import summary
-    from panembed.models.shipped import shipped_folder, shipped_names
+    from panembed.settings.schema import preset_names
 
     found = environment()
     packages = found.pop("packages")

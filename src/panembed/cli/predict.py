@@ -35,13 +35,13 @@ def predict(
 
     Example: panembed predict --model nuclei tissue --output results --set input.scale=0.6 --pixel-size 0.25
     """
-    from panembed import trained_model
+    from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.errors import SettingsError
-    from panembed.inference.prediction_folder import PredictionFolder
     from panembed.io.images import find_images, left_aside
     from panembed.io.output_folder import claim_folder
     from panembed.report.tables import counted
+    from panembed.results.prediction_folder import PredictionFolder
 
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")

@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from panembed.datasets.census import Census
-from panembed.labels import IGNORE, LabelSet
+from panembed.evaluation.oracle import COLUMNS, VARIANTS, shown
+from panembed.labels.panoptic_map import IGNORE, LabelSet
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
-from panembed.oracle import COLUMNS, VARIANTS, shown
 
 _MANY_CLASSES = 30
 
@@ -93,7 +93,7 @@ def error_table(census: Mapping[str, Any]) -> Table:
 
 
 def oracle_table(table: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """One row for each way to score the same network outputs; see `panembed.oracle`."""
+    """One row for each way to score the same network outputs; see `panembed.evaluation.oracle`."""
     columns = list(next(iter(table.values())))
     return _figures_table(
         ["network outputs", *(COLUMNS[name] for name in columns)],

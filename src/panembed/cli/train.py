@@ -35,13 +35,13 @@ def train(
 
     Example: panembed train --preset leaf --data cvppp --output runs/leaf
     """
-    from panembed import build, run
-    from panembed.allocator import keep_freed_memory
+    from panembed.assembly import build, run
+    from panembed.assembly.compatibility import check_effect
     from panembed.cli.console import TrainingProgress, messages
-    from panembed.compatibility import check_effect
-    from panembed.config import Settings, parse_override
     from panembed.datasets.splits import SPLIT_FILE, Split
     from panembed.errors import SettingsError
+    from panembed.machine.allocator import keep_freed_memory
+    from panembed.settings.schema import Settings, parse_override
 
     if resume and overwrite:
         raise SettingsError("--resume goes on with a run and --overwrite begins it anew; give one of them")

@@ -51,14 +51,14 @@ def tune(
     """
     from rich.console import Console
 
-    from panembed import trained_model
+    from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
     from panembed.errors import PanembedError
     from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
-    from panembed.models.shipped import resolve_model_folder
+    from panembed.models.model_folder import resolve_model_folder
     from panembed.tuning.grouping_tuner import GroupingTuner
     from panembed.tuning.search import coordinate_search, grid_search, ladders
 
@@ -130,7 +130,7 @@ def _check_options(split: str, maximize: str) -> None:
 
 def _check_may_change(model: Path, model_folder: Path) -> None:
     from panembed.errors import SettingsError
-    from panembed.models.shipped import is_shipped
+    from panembed.models.model_folder import is_shipped
 
     if is_shipped(model_folder):
         raise SettingsError(

@@ -20,7 +20,7 @@ from panembed.datasets.splits import Split, make_split
 from panembed.errors import InputError
 from panembed.io.cityscapes import CITYSCAPES, decode_instance_ids
 from panembed.io.label_images import read_label_image
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 
 __all__ = ["CITYSCAPES", "CityscapesDataset", "is_cityscapes", "official_split"]
 

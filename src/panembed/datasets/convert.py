@@ -40,7 +40,7 @@ from panembed.io.packed import (
     encode_packed,
     write_leaf_labels,
 )
-from panembed.labels import LabelSet, PanopticMap
+from panembed.labels.panoptic_map import LabelSet, PanopticMap
 
 IMAGE_WAYS = ("copy", "link", "none")
 """What becomes of the photographs."""

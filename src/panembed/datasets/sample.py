@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from panembed.errors import InputError
 from panembed.io.images import read_image
-from panembed.labels import LabelSet, PanopticMap
+from panembed.labels.panoptic_map import LabelSet, PanopticMap
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from panembed.datasets.sample import Sample
 from panembed.errors import InputError, OutputError
 from panembed.io.images import write_png
 from panembed.io.label_images import write_instances
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import panembed
-from panembed import build, trained_model
-from panembed.compatibility import check_effect, check_heads
+from panembed.assembly import build, trained_model
+from panembed.assembly.compatibility import check_effect, check_heads
+from panembed.assembly.run import check_classes, train
 from panembed.datasets.part import choose_ids
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
-from panembed.evaluation import evaluate_model
+from panembed.evaluation.scores import evaluate_model
 from panembed.experiments.plan import FAILURE_FILE, SCORES_FILE, Experiment, Run, read_scores
 from panembed.experiments.results import write_results
 from panembed.inference.predictor import PanopticModel
 from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import file_lock
 from panembed.io.output_folder import claim_folder
-from panembed.models.shipped import resolve_model_folder
-from panembed.run import check_classes, train
-from panembed.termination import terminated_as_interrupted
+from panembed.machine.termination import terminated_as_interrupted
+from panembed.models.model_folder import resolve_model_folder
 
 if TYPE_CHECKING:
     from panembed.training.trainer import Progress

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from panembed.config import Settings
 from panembed.datasets.splits import SPLIT_FILE
 from panembed.errors import InputError, SettingsError, shown
 from panembed.io.yaml_text import load_yaml
 from panembed.report.experiment_table import COLUMNS, column_of
+from panembed.settings.schema import Settings
 
 SCORES_FILE, FAILURE_FILE = "scores.json", "failure.txt"
 """In the folder of a run that is done, and of one that failed."""
@@ -251,7 +251,7 @@ class Run:
         return source is None or source.get("weights") != scores.get("weights")
 
     def is_begun(self) -> bool:
-        """Whether there is a training to go on with; `panembed.run.train` writes the split last of what that takes."""
+        """Whether there is a training to go on with; `assembly.run.train` writes the split last of what that takes."""
         return (self.folder / "config.yaml").is_file() and (self.folder / SPLIT_FILE).is_file()
 
     def _compare_settings(self, found: Settings) -> None:

@@ -18,9 +18,9 @@ from panembed.clustering.recount import recount
 from panembed.clustering.second_look import look_again
 from panembed.clustering.seed_map import assign_scaled, find_candidates
 from panembed.errors import ModelError, SettingsError
-from panembed.fusion import class_mask, confidence, fuse, majority
+from panembed.inference.fusion import class_mask, confidence, fuse, majority
 from panembed.inference.preparation import Preparation
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 
 _CHANNELS_WITH_DENSITY = 3
 """Of what a seed head gives."""

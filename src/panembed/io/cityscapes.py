@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panembed.errors import InputError, OutputError
 from panembed.io.packed import single_crowds
-from panembed.labels import IGNORE, Category, LabelSet, PanopticMap, pack
+from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap, pack
 
 CITYSCAPES = LabelSet(
     [

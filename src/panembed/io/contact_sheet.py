@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from panembed.io.images import write_png
 from panembed.io.overlay import overlay
-from panembed.labels import LabelSet, PanopticMap
+from panembed.labels.panoptic_map import LabelSet, PanopticMap
 
 CONTACT_SHEET_FILE = "contact_sheet.png"
 """What the sheet of a data set is called."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from panembed.labels import LabelSet, PanopticMap, Segment, distinct_color
+from panembed.labels.panoptic_map import LabelSet, PanopticMap, Segment, distinct_color
 
 _COLORS_PER_CLASS = 1009
 

@@ -17,7 +17,7 @@ from panembed.io.atomic import atomic_path
 from panembed.io.coco_panoptic import encode_ids
 from panembed.io.images import PNG_EFFORT, write_png
 from panembed.io.label_images import write_instances
-from panembed.labels import IGNORE, LabelSet, PanopticMap, distinct_color, pack
+from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap, distinct_color, pack
 
 PACKED_VOID = 65_535
 """Number of pixels without a class in 16-bit label images."""
@@ -86,8 +86,8 @@ def _check_stuff(panoptic: PanopticMap, label_set: LabelSet) -> None:
 def encode_packed(panoptic: PanopticMap, label_set: LabelSet, *, void: int = PACKED_VOID) -> NDArray[np.int32]:
     """Write class and instance as one number (Zachow 2022, Eq. 2.1), with a number for void.
 
-    `panembed.labels.unpack` with `ignore_values=(void,)` reads it back, segment by segment: objects are counted anew,
-    from 0 in the order of their instance ids, and a crowd is its bare class id.
+    `panembed.labels.panoptic_map.unpack` with `ignore_values=(void,)` reads it back, segment by segment: objects are
+    counted anew, from 0 in the order of their instance ids, and a crowd is its bare class id.
 
     Args:
         panoptic: HxW.

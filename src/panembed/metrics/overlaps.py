@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.label_runs import Runs, compact, merge_starts
-from panembed.labels import IGNORE, LabelSet, PanopticMap
+from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap
+from panembed.labels.runs import Runs, compact, merge_starts
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

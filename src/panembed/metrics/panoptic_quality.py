@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.labels import LabelSet, PanopticMap
+from panembed.labels.panoptic_map import LabelSet, PanopticMap
 from panembed.metrics.overlaps import Floats, Ints, Overlaps, count_overlaps
 
 

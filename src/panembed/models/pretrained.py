@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, ModelError
 from panembed.io.atomic import atomic_path, write_json, write_text
-from panembed.models.shipped import is_shipped
+from panembed.models.model_folder import is_shipped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,7 +44,7 @@ class ModelConfig:
     """What config.json holds, besides the format.
 
     Attributes:
-        settings: of the run, as `panembed.config.Settings` dumps them.
+        settings: of the run, as `panembed.settings.schema.Settings` dumps them.
         categories: the classes, as `LabelSet.to_list` gives them.
         split: image ids for training, validation and test.
         metrics: validation figures of these weights; a shipped model has `held_out`, a mapping of scores on test images

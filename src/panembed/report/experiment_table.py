@@ -71,7 +71,7 @@ def column_of(name: str) -> Column | None:
 
 
 def figure_of(metrics: Mapping[str, Any], name: str) -> float | None:
-    """The figure of that name in metrics as `panembed.evaluation.Evaluation.metrics` gives them; None without one.
+    """The figure of that name in metrics as `evaluation.scores.Evaluation.metrics` gives them; None without one.
 
     >>> figure_of({"things": {"pq": 0.5}, "per_class": {"leaf": {"pq": 0.4}}}, "per_class.leaf.pq")
     0.4

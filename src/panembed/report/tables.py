@@ -48,10 +48,10 @@ def scores_markdown(metrics: Mapping[str, Any]) -> str:
     AP and AP50 of "things" are means over things; IoU of "all" is the mean over all classes (mIoU).
 
     Args:
-        metrics: what `panembed.evaluation.Evaluation.metrics` gives, or the content of a metrics.json.
+        metrics: what `panembed.evaluation.scores.Evaluation.metrics` gives, or the content of a metrics.json.
 
     >>> from panembed.datasets.synthetic import SyntheticDataset
-    >>> from panembed.evaluation import Evaluation
+    >>> from panembed.evaluation.scores import Evaluation
     >>> plants = SyntheticDataset(1, size=64)
     >>> evaluation = Evaluation(plants.label_set)
     >>> evaluation.add("a", plants.read_truth(plants.ids[0]), plants.read_truth(plants.ids[0]))
@@ -113,7 +113,7 @@ def write_tables(folder: Path, name: str, metrics: Mapping[str, Any]) -> None:
 
     >>> import tempfile
     >>> from panembed.datasets.synthetic import SyntheticDataset
-    >>> from panembed.evaluation import Evaluation
+    >>> from panembed.evaluation.scores import Evaluation
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_tables(Path(folder), "none", Evaluation(SyntheticDataset(1).label_set).metrics())
     ...     sorted(path.name for path in Path(folder).iterdir())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError
-from panembed.evaluation import Evaluation
+from panembed.evaluation.scores import Evaluation
 from panembed.report.figures import Comparison, comparison, error_maps
 
 

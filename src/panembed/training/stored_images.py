@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from panembed.datasets.sample import Dataset, Sample
-from panembed.environment import memory
 from panembed.inference.preparation import resize_image, resize_nearest
-from panembed.labels import IGNORE
+from panembed.labels.panoptic_map import IGNORE
+from panembed.machine.environment import memory
 
 logger = logging.getLogger("panembed")
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from panembed.datasets.sample import Dataset
 from panembed.errors import ModelError
-from panembed.evaluation import Evaluation
+from panembed.evaluation.scores import Evaluation
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
-from panembed.labels import IGNORE, PanopticMap
+from panembed.labels.panoptic_map import IGNORE, PanopticMap
 from panembed.losses.panoptic import PanopticLoss
 from panembed.training.transforms import TrainingSet
 

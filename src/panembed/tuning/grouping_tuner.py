@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_limits
 
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, SettingsError, segmenting
-from panembed.evaluation import evaluate_model
+from panembed.evaluation.scores import evaluate_model
 from panembed.inference.grouping import Grouping, gives_density
 from panembed.inference.predictor import PanopticModel
-from panembed.labels import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.leaf import LeafScores
 from panembed.metrics.overlaps import count_overlaps
 from panembed.metrics.panoptic_quality import MatchCounts, match_overlaps, summarize

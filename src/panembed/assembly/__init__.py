@@ -1,0 +1,1 @@
+"""Settings and folders become objects: networks, losses, trainers, runs, trained models."""

@@ -1,0 +1,1 @@
+"""The machine that runs us: its memory, signals, cores and versions."""

@@ -1,0 +1,1 @@
+"""What prediction gives: the one result type, its measurements, and the files that it becomes."""

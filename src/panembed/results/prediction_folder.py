@@ -1,0 +1,168 @@
+"""The folder that `panembed predict` fills: pictures of each image, tables and COCO panoptic of all."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from panembed.errors import InputError, PanembedError, printable
+from panembed.io.coco_panoptic import CocoPanopticWriter
+from panembed.io.legend import write_legend
+from panembed.io.tables import csv_writer, write_csv
+from panembed.labels.panoptic_map import LabelSet
+from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
+from panembed.results.result import PanopticResult
+
+_SUMMARY_COLUMNS = ("file", "width", "height", "objects")
+"""Of summary.csv, before the classes."""
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name on common disks."""
+
+_MAX_WAITING = 4
+"""Results that may wait to be written; more would only fill the memory."""
+
+
+class PredictionFolder:
+    """Writes results while the next image is being predicted.
+
+    Use as a context manager; the tables and panoptic.json appear at its end, and only if the block raises nothing, or
+    KeyboardInterrupt: then they tell of the images written so far, and what waits is dropped.
+
+    Args:
+        folder: that exists and may be written to.
+        label_set: the classes.
+        pixel_size: side of a pixel in the user's unit of length; see `panembed.results.measure.measure_objects`.
+
+    Attributes:
+        num_images: written so far, or waiting to be.
+        num_objects: of the images written so far.
+        failed: one row per file that gave an error: file, reason.
+        has_tables: whether the tables and panoptic.json are written.
+    """
+
+    def __init__(self, folder: Path, label_set: LabelSet, pixel_size: float | None = None) -> None:
+        self.folder = folder
+        self.label_set = label_set
+        self.pixel_size = pixel_size
+        self.num_images = 0
+        self.num_objects = 0
+        self.failed: list[dict[str, str]] = []
+        self.has_tables = False
+        self._num_written = 0
+        self._interruption: KeyboardInterrupt | None = None
+        self._names: dict[str, Path] = {}
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> PredictionFolder:
+        things = [_column(self.label_set[index].name) for index in self.label_set.things]
+        columns = COLUMNS if self.pixel_size is None else (*COLUMNS, *PHYSICAL_COLUMNS)
+        write_legend(self.folder, self.label_set)
+        with ExitStack() as stack:
+            # Rows go to the disk at once: those of many images would fill the memory.
+            self._write_summary = stack.enter_context(
+                csv_writer(self.folder / "summary.csv", (*_SUMMARY_COLUMNS, *things))
+            )
+            self._write_objects = stack.enter_context(
+                csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns))
+            )
+            self._coco = stack.enter_context(CocoPanopticWriter(self.folder, self.label_set, ids_from_names=True))
+            self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
+            stack.push(self._finish)
+            self._end = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        try:
+            if interrupted:
+                self._drop_waiting()
+        except BaseException as worse:
+            # A second interruption, or what was written last could not be.
+            self._end.__exit__(type(worse), worse, worse.__traceback__)
+            raise
+        self._end.__exit__(*((None, None, None) if interrupted else (kind, error, traceback)))
+        self.has_tables = kind is None or interrupted
+        if self._interruption is not None:
+            raise self._interruption
+
+    def _drop_waiting(self) -> None:
+        """Write no more pictures than are begun; the error of one that could not be is raised."""
+        self._writer.shutdown(cancel_futures=True)
+        for future in self._waiting:
+            if not future.cancelled():
+                future.result()
+        self._waiting.clear()
+        self.num_images = self._num_written
+
+    def add(self, path: Path, result: PanopticResult | PanembedError) -> PanembedError | None:
+        """Take in what became of an input file.
+
+        Returns:
+            The error, if there is one: the file's own, that another input has its name, or that the name can't be
+            written.
+
+        Raises:
+            OutputError: an earlier result couldn't be written.
+        """
+        if not isinstance(result, PanembedError) and path.stem in self._names:
+            result = InputError(
+                f"{path}: its results would replace those of {self._names[path.stem]}; rename one, or predict it apart"
+            )
+        if printable(path.name) != path.name:
+            result = InputError(f"{path}: its name is not UTF-8, which tables and JSON need; rename it")
+        beyond = len(f"{path.stem}_instances.png".encode(errors="replace")) - _LONGEST_NAME
+        if beyond > 0:
+            result = InputError(
+                f"{path}: its name is too long to write NAME_instances.png; shorten it (bytes too many: {beyond})"
+            )
+        if isinstance(result, PanembedError):
+            self.failed.append({"file": printable(path), "reason": printable(result)})
+            return result
+        self._names[path.stem] = path
+        self.num_images += 1
+        while len(self._waiting) >= _MAX_WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._writer.submit(self._write, path, result))
+        return None
+
+    def _write(self, path: Path, result: PanopticResult) -> None:
+        result.save(self.folder)
+        self._coco.add(path.name, result.panoptic)
+        rows = result.measure(pixel_size=self.pixel_size)
+        self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, 1))
+        height, width = result.panoptic.shape
+        row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
+        self._write_summary([row | {_column(name): number for name, number in result.counts().items()}])
+        self.num_objects += len(rows)
+        self._num_written += 1
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Wait for all results to be written, then write failed.csv; after an error, drop what waits."""
+        try:
+            while self._waiting and kind is None:
+                self._waiting[0].result()
+                self._waiting.popleft()
+        except KeyboardInterrupt as error:
+            self._drop_waiting()
+            self._interruption = error
+        finally:
+            self._writer.shutdown(cancel_futures=True)
+        if kind is None and self.failed:
+            write_csv(self.folder / "failed.csv", self.failed, columns=("file", "reason"))
+        elif kind is None:
+            # A list of failures from an earlier run into the same folder says nothing of this one.
+            (self.folder / "failed.csv").unlink(missing_ok=True)
+        return False
+
+
+def _column(name: str) -> str:
+    """A class's column in summary.csv, which no other column is called like."""
+    return f"class {name}" if name in _SUMMARY_COLUMNS else name

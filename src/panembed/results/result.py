@@ -1,0 +1,125 @@
+"""What a prediction gives: the map, its picture, its objects, its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panembed.io.coco_panoptic import annotation
+from panembed.io.images import write_png
+from panembed.io.label_images import write_instances
+from panembed.io.output_folder import claim_folder
+from panembed.io.overlay import overlay
+from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.results.measure import measure_objects
+
+
+class PanopticResult:
+    """A panoptic map with its classes and image.
+
+    Args:
+        panoptic: HxW.
+        label_set: its classes.
+        image: HxWx3 uint8, of the same size.
+        name: of the image, without folder and suffix.
+
+    Raises:
+        ValueError: the name can't be that of a file.
+
+    >>> from panembed.datasets.synthetic import rosette
+    >>> from panembed.labels.panoptic_map import Category
+    >>> sample = rosette(0, size=64, num_leaves=5)
+    >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
+    >>> result = PanopticResult(sample.truth, leaves, sample.image, "plant")
+    >>> result.counts()
+    {'leaf': 5}
+    """
+
+    def __init__(
+        self, panoptic: PanopticMap, label_set: LabelSet, image: NDArray[np.uint8], name: str = "image"
+    ) -> None:
+        if name in ("", ".", "..") or {"/", os.sep, "\0"} & set(name):
+            raise ValueError(f"name is {name!r}; expected the name of a file, without folders and without suffix")
+        self.panoptic = panoptic
+        self.label_set = label_set
+        self.image = image
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"PanopticResult({self.name!r}, {self.panoptic.shape[0]}x{self.panoptic.shape[1]}, {self.counts()})"
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, for notebooks."""
+        import io
+
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.fromarray(self.overlay()).save(buffer, format="png")
+        return buffer.getvalue()
+
+    @property
+    def semantic(self) -> NDArray[np.uint8]:
+        """HxW class indices, 255 for void."""
+        return self.panoptic.semantic
+
+    @property
+    def instance(self) -> NDArray[np.int32]:
+        """HxW instance ids within each class, 0 for none."""
+        return self.panoptic.instance
+
+    def counts(self) -> dict[str, int]:
+        """Number of objects of each thing class."""
+        return {
+            self.label_set[i].name: int(np.count_nonzero(np.unique(self.instance[self.semantic == i])))
+            for i in self.label_set.things
+        }
+
+    def measure(self, *, pixel_size: float | None = None) -> list[dict[str, Any]]:
+        """One row per object: see `panembed.results.measure.measure_objects`."""
+        return measure_objects(self.panoptic, self.label_set, pixel_size=pixel_size)
+
+    def overlay(self, *, opacity: float = 0.5) -> NDArray[np.uint8]:
+        """The image with its objects' colours over it, HxWx3 uint8."""
+        return overlay(self.image, self.panoptic, self.label_set, opacity=opacity)
+
+    def to_coco(self, image_id: int = 1) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """COCO panoptic: the HxWx3 id picture and the annotation with its segments."""
+        return annotation(self.panoptic, self.label_set, image_id, f"{self.name}.png")
+
+    def instance_ids(self) -> NDArray[np.int32]:
+        """HxW ids that are unique over all classes, 0 for everything that isn't an object.
+
+        They count from 1 in order of class and instance, as the column instance_id of objects.csv does.
+        """
+        segment_map, segments = self.panoptic.segments(self.label_set)
+        lookup = np.zeros(len(segments) + 1, dtype=np.int32)
+        things = [s.id for s in segments if self.label_set[s.category].is_thing]
+        lookup[things] = np.arange(1, len(things) + 1)
+        return lookup[segment_map]
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write NAME_instances.png (uint16; .tif uint32 beyond 65,535 objects), NAME_semantic.png, NAME_overlay.png.
+
+        The semantic picture holds class ids, and 255 (65,535 where an id doesn't fit 8 bits) for void. The folder is
+        made where it is missing; files of the same names are replaced.
+
+        Raises:
+            OutputError: the folder can't be made or written.
+        """
+        folder = claim_folder(folder, overwrite=True)
+        ids = np.array([c.id for c in self.label_set], dtype=np.int64)
+        dtype: type[np.uint8] | type[np.uint16] = np.uint8 if ids.max() < 255 else np.uint16
+        lookup = np.full(256, np.iinfo(dtype).max, dtype=dtype)
+        lookup[: len(ids)] = ids
+        instances = write_instances(folder / f"{self.name}_instances.png", self.instance_ids())
+        # The other of the two kinds, of an earlier result, would be taken for this one's.
+        other = ".tif" if instances.suffix == ".png" else ".png"
+        instances.with_name(f"{self.name}_instances{other}").unlink(missing_ok=True)
+        write_png(folder / f"{self.name}_semantic.png", lookup[self.semantic])
+        write_png(folder / f"{self.name}_overlay.png", self.overlay())
+        return [instances, folder / f"{self.name}_semantic.png", folder / f"{self.name}_overlay.png"]

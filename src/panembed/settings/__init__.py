@@ -1,0 +1,1 @@
+"""Settings as data: their schema, presets, and their page in the documents."""
