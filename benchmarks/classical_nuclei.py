@@ -34,7 +34,8 @@ from panembed.datasets.splits import Split
 from panembed.evaluation.scores import Evaluation
 from panembed.io.atomic import write_json
 from panembed.io.label_images import write_instances
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 from panembed.settings.schema import Settings
 

@@ -22,7 +22,8 @@ from panembed.evaluation.predictions.stored import open_predictions
 from panembed.evaluation.scores import evaluate_predictions
 from panembed.io.coco_panoptic import CocoPanopticWriter, panoptic_map
 from panembed.io.images import read_raster
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 CLASSES = LabelSet([Category(i + 1, f"class {i}", i >= 11) for i in range(19)])

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from panembed.clustering.mean_shift import mean_shift
     from panembed.errors import PanembedError
     from panembed.inference.predictor import PanopticModel
-    from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+    from panembed.labels.categories import Category, LabelSet
+    from panembed.labels.panoptic_map import PanopticMap
     from panembed.metrics.panoptic_quality import PanopticQuality
     from panembed.results.result import PanopticResult
 
@@ -35,8 +36,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Category": "panembed.labels.panoptic_map",
-    "LabelSet": "panembed.labels.panoptic_map",
+    "Category": "panembed.labels.categories",
+    "LabelSet": "panembed.labels.categories",
     "PanembedError": "panembed.errors",
     "PanopticMap": "panembed.labels.panoptic_map",
     "PanopticModel": "panembed.inference.predictor",

@@ -16,7 +16,8 @@ from panembed.datasets.splits import Split, make_split
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, OutputError, SettingsError
 from panembed.io.cityscapes import CITYSCAPES
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 pytestmark = pytest.mark.slow  # each runs a whole command

@@ -13,7 +13,8 @@ from hotcoco.panoptic import PanopticEval
 from panembed.datasets.layout import open_dataset
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.images import write_png
-from panembed.labels.panoptic_map import PanopticMap, pack
+from panembed.labels.packing import pack
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.result import PanopticResult
 
 pytestmark = pytest.mark.slow  # each runs a whole command

@@ -14,7 +14,8 @@ from panembed.datasets.part import choose_ids, has_test
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, OutputError
 from panembed.io.cityscapes import IGNORED_IDS, decode_instance_ids, encode_instance_ids
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 NUMBERS = np.array(

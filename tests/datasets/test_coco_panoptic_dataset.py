@@ -12,7 +12,8 @@ from panembed.datasets.coco_panoptic import CocoPanopticDataset, is_coco_panopti
 from panembed.datasets.layout import open_dataset
 from panembed.errors import InputError, SettingsError
 from panembed.io.coco_panoptic import CocoPanopticWriter, encode_ids
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 FIELD = LabelSet([Category(3, "crop", True), Category(9, "soil", False), Category(200, "weed", True)])

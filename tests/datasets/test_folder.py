@@ -11,7 +11,7 @@ from PIL import Image
 
 from panembed.datasets.folder import OBJECTS, FolderDataset, LabelCoding, label_coding, read_label_coding
 from panembed.errors import InputError, SettingsError
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet
+from panembed.labels.categories import IGNORE, Category, LabelSet
 
 DATA = os.environ.get("PANEMBED_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="PANEMBED_DATA is not set: no real images")

@@ -15,7 +15,8 @@ from panembed.evaluation.scores import Evaluation, evaluate_model
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation, resize_nearest
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.tuning.grouping_tuner import GroupingTuner
 
 PLANTS = SyntheticDataset(3, seed=5, size=64)

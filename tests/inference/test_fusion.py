@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from panembed.inference.fusion import class_mask, confidence, fuse, majority
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 19, 255])

@@ -12,7 +12,8 @@ from panembed.datasets.synthetic import rosette
 from panembed.errors import SettingsError
 from panembed.inference.grouping import HEEDED, Grouping
 from panembed.inference.preparation import Preparation, resize_nearest
-from panembed.labels.panoptic_map import IGNORE, PanopticMap
+from panembed.labels.categories import IGNORE
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 

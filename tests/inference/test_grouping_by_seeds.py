@@ -11,7 +11,7 @@ from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
 from panembed.errors import SettingsError
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 
 
 def one_block() -> np.ndarray:

@@ -24,7 +24,8 @@ from panembed.io.coco_panoptic import (
     encode_ids,
     panoptic_map,
 )
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.panoptic_quality import PanopticQuality
 
 LABEL_SET = LabelSet([Category(7, "sky", False), Category(0, "car", True), Category(900, "person", True)])

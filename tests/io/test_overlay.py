@@ -12,7 +12,8 @@ from skimage.segmentation import find_boundaries
 from panembed.io.contact_sheet import contact_sheet
 from panembed.io.legend import legend, write_legend
 from panembed.io.overlay import color_map, overlay
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 LEAVES = LabelSet([Category(0, "soil", False, (90, 60, 30)), Category(1, "leaf", True)])
 STREET = LabelSet(

@@ -18,7 +18,9 @@ from panembed.io.packed import (
     write_packed,
     write_wide_packed,
 )
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap, unpack
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.packing import unpack
+from panembed.labels.panoptic_map import PanopticMap
 
 FIELD = LabelSet([Category(0, "soil", False), Category(1, "crop", True), Category(2, "weed", True)])
 LEAVES = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from panembed.assembly import build
-from panembed.labels.panoptic_map import Category, LabelSet
+from panembed.labels.categories import Category, LabelSet
 from panembed.losses.density import density_loss
 from panembed.losses.discriminative import discriminative_loss
 from panembed.losses.panoptic import PanopticLoss

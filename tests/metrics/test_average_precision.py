@@ -11,7 +11,8 @@ from hotcoco import mask as coco_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.average_precision import THRESHOLDS, AveragePrecision, match_objects
 
 LABEL_SET = LabelSet([Category(7, "road", False), Category(24, "person", True), Category(26, "car", True)])

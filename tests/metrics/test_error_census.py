@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, ErrorCensus, classify_objects
 from panembed.metrics.overlaps import count_overlaps
 from panembed.metrics.panoptic_quality import match_segments

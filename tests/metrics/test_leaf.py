@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.spatial.distance import dice as dice_distance
 
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.leaf import LeafScores, best_dice, difference_in_count, foreground_dice, symmetric_best_dice
 from panembed.metrics.overlaps import count_overlaps
 

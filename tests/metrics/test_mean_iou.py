@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hotcoco.semantic import SemanticEval
 
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet
+from panembed.labels.categories import IGNORE, Category, LabelSet
 from panembed.metrics.mean_iou import MeanIoU
 
 LABEL_SET = LabelSet([Category(4 * n, f"class{n}", n % 2 == 0) for n in range(5)])

@@ -24,7 +24,7 @@ from panembed.errors import ModelError
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels.panoptic_map import Category, LabelSet
+from panembed.labels.categories import Category, LabelSet
 from panembed.metrics.leaf import symmetric_best_dice
 from panembed.models.panoptic_net import PanopticNet
 from panembed.models.pretrained import (

@@ -15,7 +15,8 @@ from PIL import Image
 from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import rosette
 from panembed.errors import OutputError
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import TRUE_LABELS
 from panembed.report.figures import (
     Comparison,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from panembed.evaluation.scores import Evaluation
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.report.tables import latex_rows, percent, scores_markdown, write_tables
 
 LABEL_SET = LabelSet([Category(0, "soil", False), Category(1, "leaf|small", True), Category(2, "pot", False)])

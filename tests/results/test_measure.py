@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import regionprops
 
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.measure import COLUMNS, measure_objects
 
 LABEL_SET = LabelSet([Category(0, "soil", False), Category(4, "leaf", True), Category(9, "weed", True)])

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from panembed.errors import InputError, OutputError
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.results.prediction_folder import PredictionFolder
 from panembed.results.result import PanopticResult

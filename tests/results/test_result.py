@@ -11,7 +11,8 @@ import tifffile
 from PIL import Image
 
 from panembed.errors import OutputError
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.result import PanopticResult
 
 STREET = LabelSet(

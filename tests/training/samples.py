@@ -8,7 +8,8 @@ import numpy as np
 
 from panembed.datasets.sample import Sample
 from panembed.errors import InputError
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 LABEL_SET = LabelSet([Category(0, "soil", False), Category(1, "leaf", True), Category(2, "weed", True)])
 

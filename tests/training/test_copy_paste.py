@@ -10,7 +10,7 @@ from scipy import ndimage
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import SettingsError
 from panembed.inference.preparation import Preparation
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 from panembed.training.copy_paste import MIN_AREA, MIN_SHARE, CopyPaste
 from panembed.training.transforms import Augmentation, TrainingSet
 

@@ -9,7 +9,8 @@ from samples import Fixed, blocks
 
 from panembed.datasets.sample import Sample
 from panembed.inference.preparation import Preparation, resize_nearest
-from panembed.labels.panoptic_map import IGNORE, PanopticMap
+from panembed.labels.categories import IGNORE
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.training.transforms import Augmentation, TrainingExample, TrainingSet, collate
 
 STILL = Augmentation(rotation=0.0, horizontal_flip=False, scale=(1.0, 1.0))

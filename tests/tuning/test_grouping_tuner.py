@@ -13,7 +13,8 @@ from panembed.evaluation.scores import evaluate_model
 from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.tuning.grouping_tuner import GroupingTuner
 from panembed.tuning.search import coordinate_search, ladders
 

@@ -23,7 +23,7 @@ from panembed.datasets.splits import SPLIT_FILE, HasOfficialSplit, Split, make_s
 from panembed.errors import InputError, MissingExtraError, ModelError, SettingsError
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
-from panembed.labels.panoptic_map import LabelSet
+from panembed.labels.categories import LabelSet
 from panembed.machine.environment import available_cores
 from panembed.models.model_folder import resolve_model_folder
 from panembed.settings.schema import AugmentationSettings, GroupingSettings, InputSettings, Settings

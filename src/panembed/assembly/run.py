@@ -23,7 +23,7 @@ from panembed.errors import InputError, OutputError, SettingsError, TrainingErro
 from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import folder_lock
 from panembed.io.output_folder import claim_folder
-from panembed.labels.panoptic_map import LabelSet
+from panembed.labels.categories import LabelSet
 from panembed.machine.environment import environment
 from panembed.report.figures import loss_curves
 from panembed.settings.schema import Settings

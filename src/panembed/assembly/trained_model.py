@@ -14,7 +14,7 @@ from panembed.assembly.compatibility import check_effect, check_heads
 from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
 from panembed.inference.predictor import PanopticModel
-from panembed.labels.panoptic_map import LabelSet
+from panembed.labels.categories import LabelSet
 from panembed.models.model_folder import resolve_model_folder
 from panembed.settings.schema import Settings, parse_override
 

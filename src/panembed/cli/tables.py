@@ -11,7 +11,7 @@ from rich.table import Table
 
 from panembed.datasets.census import Census
 from panembed.evaluation.oracle import COLUMNS, VARIANTS, shown
-from panembed.labels.panoptic_map import IGNORE, LabelSet
+from panembed.labels.categories import IGNORE, LabelSet
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
 
 _MANY_CLASSES = 30

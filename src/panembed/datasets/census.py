@@ -17,7 +17,7 @@ from skimage.measure import label
 
 from panembed.datasets.sample import Dataset, FileDataset, Sample
 from panembed.errors import PanembedError
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 
 MOST_OF_IMAGE = 0.6
 """From this share of the image on, a lone object is worth a look."""

@@ -24,7 +24,8 @@ from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError, SettingsError
 from panembed.io.coco_panoptic import panoptic_map
 from panembed.io.images import read_image, read_raster
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 ENCODINGS = ("ids", "two-channel")
 

@@ -40,7 +40,8 @@ from panembed.io.packed import (
     encode_packed,
     write_leaf_labels,
 )
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 IMAGE_WAYS = ("copy", "link", "none")
 """What becomes of the photographs."""

@@ -13,7 +13,8 @@ import numpy as np
 from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError
 from panembed.io.label_images import MAX_PNG_ID, read_label_image
-from panembed.labels.panoptic_map import Category, LabelSet, PanopticMap
+from panembed.labels.categories import Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 SUBSETS = ("A1", "A2", "A3", "A4")
 """Sub-folders of the training set."""

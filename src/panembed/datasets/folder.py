@@ -34,7 +34,9 @@ from panembed.errors import InputError, SettingsError, shown
 from panembed.io.images import images_in, read_raster
 from panembed.io.label_images import read_label_image
 from panembed.io.yaml_text import load_yaml
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap, unpack
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.packing import unpack
+from panembed.labels.panoptic_map import PanopticMap
 
 OBJECTS = LabelSet([Category(0, "background", False), Category(1, "object", True, (230, 120, 40))])
 """The classes without labels.yaml: background is stuff, an object is a thing."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from panembed.errors import InputError
 from panembed.io.images import read_image
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,8 @@ from panembed.inference.grouping import Grouping
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation, resize_nearest
 from panembed.io.atomic import write_json, write_text
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.leaf import LeafScores
 from panembed.metrics.overlaps import count_overlaps
 from panembed.metrics.panoptic_quality import PanopticQuality

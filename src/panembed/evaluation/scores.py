@@ -16,7 +16,8 @@ from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, segmenting
 from panembed.io.atomic import write_json
 from panembed.io.tables import write_csv
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.average_precision import CITYSCAPES_MIN_AREA, AveragePrecision
 from panembed.metrics.error_census import ErrorCensus
 from panembed.metrics.leaf import LeafScores

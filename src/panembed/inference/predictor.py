@@ -19,7 +19,8 @@ from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
 from panembed.io.images import read_image
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.result import PanopticResult
 
 logger = logging.getLogger("panembed")

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from panembed.errors import InputError, OutputError
 from panembed.io.packed import single_crowds
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap, pack
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.packing import pack
+from panembed.labels.panoptic_map import PanopticMap
 
 CITYSCAPES = LabelSet(
     [

@@ -19,7 +19,8 @@ from PIL import Image
 from panembed.errors import InputError, OutputError
 from panembed.io.atomic import atomic_path, write_json
 from panembed.io.images import PNG_EFFORT
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.labels.runs import Runs, color_run_starts, compact
 
 MAX_SEGMENT_ID = 256**3 - 1

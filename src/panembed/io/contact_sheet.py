@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from panembed.io.images import write_png
 from panembed.io.overlay import overlay
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 CONTACT_SHEET_FILE = "contact_sheet.png"
 """What the sheet of a data set is called."""

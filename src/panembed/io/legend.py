@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from panembed.io.contact_sheet import drawable, name_font
 from panembed.io.images import write_png
 from panembed.io.overlay import tells_classes
-from panembed.labels.panoptic_map import LabelSet
+from panembed.labels.categories import LabelSet
 
 LEGEND_FILE = "legend.png"
 """What the legend of a folder of overlays is called."""

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from panembed.labels.panoptic_map import LabelSet, PanopticMap, Segment, distinct_color
+from panembed.labels.categories import LabelSet, distinct_color
+from panembed.labels.panoptic_map import PanopticMap, Segment
 
 _COLORS_PER_CLASS = 1009
 

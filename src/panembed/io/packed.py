@@ -17,7 +17,9 @@ from panembed.io.atomic import atomic_path
 from panembed.io.coco_panoptic import encode_ids
 from panembed.io.images import PNG_EFFORT, write_png
 from panembed.io.label_images import write_instances
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap, distinct_color, pack
+from panembed.labels.categories import IGNORE, LabelSet, distinct_color
+from panembed.labels.packing import pack
+from panembed.labels.panoptic_map import PanopticMap
 
 PACKED_VOID = 65_535
 """Number of pixels without a class in 16-bit label images."""
@@ -86,7 +88,7 @@ def _check_stuff(panoptic: PanopticMap, label_set: LabelSet) -> None:
 def encode_packed(panoptic: PanopticMap, label_set: LabelSet, *, void: int = PACKED_VOID) -> NDArray[np.int32]:
     """Write class and instance as one number (Zachow 2022, Eq. 2.1), with a number for void.
 
-    `panembed.labels.panoptic_map.unpack` with `ignore_values=(void,)` reads it back, segment by segment: objects are
+    `panembed.labels.packing.unpack` with `ignore_values=(void,)` reads it back, segment by segment: objects are
     counted anew, from 0 in the order of their instance ids, and a crowd is its bare class id.
 
     Args:

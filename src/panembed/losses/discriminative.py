@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 
 _MAX_KEY_TABLE = 1 << 25
 """Largest table of (image, class, id) combinations that is cheaper than sorting."""

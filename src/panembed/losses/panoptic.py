@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 from panembed.losses.density import density_loss
 from panembed.losses.discriminative import discriminative_loss
 from panembed.losses.soft_mask import Overlap, soft_mask_loss

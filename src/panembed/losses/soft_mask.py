@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 
 Overlap = Literal["dice", "lovasz"]
 

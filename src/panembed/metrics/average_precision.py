@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
 
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
 from panembed.metrics.panoptic_quality import find_matches
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panembed.labels.panoptic_map import IGNORE, LabelSet
+from panembed.labels.categories import IGNORE, LabelSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from panembed.io.atomic import atomic_path
 from panembed.io.contact_sheet import drawable
 from panembed.io.overlay import color_map, overlay, tells_classes
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, classify_objects
 from panembed.metrics.overlaps import count_overlaps
 

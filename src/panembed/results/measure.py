@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 COLUMNS = (
     *("segment_id", "class", "instance", "area", "centroid_x", "centroid_y"),

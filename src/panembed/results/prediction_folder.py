@@ -12,7 +12,7 @@ from panembed.errors import InputError, PanembedError, printable
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.legend import write_legend
 from panembed.io.tables import csv_writer, write_csv
-from panembed.labels.panoptic_map import LabelSet
+from panembed.labels.categories import LabelSet
 from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.results.result import PanopticResult
 

@@ -14,7 +14,8 @@ from panembed.io.images import write_png
 from panembed.io.label_images import write_instances
 from panembed.io.output_folder import claim_folder
 from panembed.io.overlay import overlay
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.measure import measure_objects
 
 
@@ -31,7 +32,7 @@ class PanopticResult:
         ValueError: the name can't be that of a file.
 
     >>> from panembed.datasets.synthetic import rosette
-    >>> from panembed.labels.panoptic_map import Category
+    >>> from panembed.labels.categories import Category
     >>> sample = rosette(0, size=64, num_leaves=5)
     >>> leaves = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
     >>> result = PanopticResult(sample.truth, leaves, sample.image, "plant")

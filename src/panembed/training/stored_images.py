@@ -12,7 +12,7 @@ from torch import Tensor
 
 from panembed.datasets.sample import Dataset, Sample
 from panembed.inference.preparation import resize_image, resize_nearest
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 from panembed.machine.environment import memory
 
 logger = logging.getLogger("panembed")

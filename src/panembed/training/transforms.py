@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from panembed.datasets.sample import Dataset
 from panembed.errors import SettingsError
 from panembed.inference.preparation import STRIDE, Preparation, resize_nearest
-from panembed.labels.panoptic_map import IGNORE
+from panembed.labels.categories import IGNORE
 from panembed.training.copy_paste import CopyPaste
 from panembed.training.stored_images import MAX_BYTES, StoredImages
 

@@ -16,7 +16,8 @@ from panembed.errors import ModelError
 from panembed.evaluation.scores import Evaluation
 from panembed.inference.grouping import Grouping
 from panembed.inference.preparation import Preparation
-from panembed.labels.panoptic_map import IGNORE, PanopticMap
+from panembed.labels.categories import IGNORE
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.losses.panoptic import PanopticLoss
 from panembed.training.transforms import TrainingSet
 

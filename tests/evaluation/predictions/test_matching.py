@@ -13,7 +13,8 @@ from panembed.errors import InputError
 from panembed.evaluation.predictions.matching import match_predictions
 from panembed.evaluation.predictions.stored import open_predictions
 from panembed.evaluation.scores import evaluate_predictions
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 LEAVES = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])
 LEAF = np.kron([[0, 1, 0], [2, 0, 0]], np.ones((10, 8), int))

@@ -20,7 +20,9 @@ from panembed.evaluation.scores import Evaluation, evaluate_predictions
 from panembed.io.cityscapes import CITYSCAPES
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.images import write_png
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap, pack
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.packing import pack
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.result import PanopticResult
 
 LEAVES = LabelSet([Category(0, "background", False), Category(1, "leaf", True)])

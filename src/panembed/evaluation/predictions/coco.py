@@ -11,7 +11,8 @@ from typing import Any
 from panembed.errors import InputError
 from panembed.io.coco_panoptic import panoptic_map
 from panembed.io.images import read_raster
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 
 class CocoPredictions:

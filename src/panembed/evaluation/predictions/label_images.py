@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from panembed.errors import InputError, SettingsError
 from panembed.io.cityscapes import CITYSCAPES, decode_instance_ids
 from panembed.io.label_images import read_label_image
-from panembed.labels.panoptic_map import IGNORE, LabelSet, PanopticMap, unpack
+from panembed.labels.categories import IGNORE, LabelSet
+from panembed.labels.packing import unpack
+from panembed.labels.panoptic_map import PanopticMap
 
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _INSTANCES, _SEMANTIC, _OVERLAY = "_instances", "_semantic", "_overlay"

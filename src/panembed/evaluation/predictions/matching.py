@@ -13,7 +13,8 @@ from panembed.datasets.folder import composed
 from panembed.datasets.sample import Dataset, FileDataset
 from panembed.errors import InputError
 from panembed.evaluation.predictions.stored import Predictions
-from panembed.labels.panoptic_map import IGNORE, PanopticMap
+from panembed.labels.categories import IGNORE
+from panembed.labels.panoptic_map import PanopticMap
 
 _ENDINGS = ("_leftImg8bit", "_rgb")
 

@@ -10,7 +10,8 @@ from typing import Protocol
 from panembed.errors import InputError, SettingsError
 from panembed.evaluation.predictions.coco import CocoPredictions, is_coco_panoptic, read_json
 from panembed.evaluation.predictions.label_images import LabelImagePredictions
-from panembed.labels.panoptic_map import LabelSet, PanopticMap
+from panembed.labels.categories import LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 
 FORMATS = ("coco-panoptic", "instances", "class-instance")
 """How predictions may be stored."""

@@ -13,7 +13,8 @@ from panembed.datasets.cvppp import LEAVES
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError, ModelError
 from panembed.evaluation.scores import Evaluation, default_min_area, evaluate_model, evaluate_predictions
-from panembed.labels.panoptic_map import IGNORE, Category, LabelSet, PanopticMap
+from panembed.labels.categories import IGNORE, Category, LabelSet
+from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.mean_iou import MeanIoU
 from panembed.metrics.panoptic_quality import PanopticQuality
 
