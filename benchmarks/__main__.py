@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import clustering, loss, prediction, quality, training
-from panembed.assembly.build import computes_bfloat16
 from panembed.machine.environment import environment
+from panembed.models.devices import computes_bfloat16
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -10,7 +10,9 @@ import torch
 from benchmarks.loss import index_add_loss
 from benchmarks.timing import Section, medians, ms
 from panembed.assembly import build
+from panembed.assembly.trainer import trainer as build_trainer
 from panembed.datasets.samples import sample_nuclei
+from panembed.datasets.splits import choose_split
 from panembed.losses.discriminative import discriminative_loss
 from panembed.models.panoptic_net import PanopticNet
 from panembed.settings.schema import Settings
@@ -77,8 +79,8 @@ def _steps(overrides: list[str]) -> tuple[float, float, float]:
     settings = Settings.load("leaf", overrides=[*_COMMON, *overrides])
     dataset = sample_nuclei()
     with tempfile.TemporaryDirectory() as folder:
-        split = build.split_for_training(dataset, settings)
-        trainer = build.trainer(settings, dataset, split, Path(folder))
+        split = choose_split(dataset, **settings.split.model_dump())
+        trainer = build_trainer(settings, dataset, split, Path(folder))
         batches = iter(trainer.loader)
 
         def whole() -> None:

@@ -95,11 +95,12 @@ def tiny_model(tmp_path_factory, tiny_data):
 
     from panembed.assembly import build
     from panembed.datasets.layout import open_dataset
+    from panembed.datasets.splits import choose_split
     from panembed.models.pretrained import ModelConfig, save_model
     from panembed.settings.schema import Settings
 
     dataset, settings = open_dataset(tiny_data), Settings.from_mapping(TINY)
-    split = build.split_for_training(dataset, settings)
+    split = choose_split(dataset, **settings.split.model_dump())
     torch.manual_seed(0)
     net = build.network(settings, dataset.label_set, pretrained=False)
     folder = tmp_path_factory.mktemp("tiny") / "model"

@@ -134,7 +134,8 @@ def test_data_that_the_split_is_not_of(plants, tmp_path, caplog):
 
 def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, tiny_data):
     """A run that starts from a model with another split, and its scores."""
-    from panembed.assembly import build, trained_model
+    from panembed.assembly import trained_model
+    from panembed.assembly.trainer import trainer
     from panembed.datasets.splits import make_split
     from panembed.settings.schema import Settings
 
@@ -144,10 +145,10 @@ def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, ti
     split = make_split(dataset.ids, seed=8)
     known = set(split.test) & set(first.train)
     assert known
-    trainer = build.trainer(settings, dataset, split, tmp_path, device_name="cpu")
+    built = trainer(settings, dataset, split, tmp_path, device_name="cpu")
     assert f"{len(known)} of the 2 test images have the names of images that plants learned from" in caplog.text
     caplog.clear()
-    trainer.save_best(trainer.network, {"epoch": 1})
+    built.save_best(built.network, {"epoch": 1})
     assert set(read_config(tmp_path / "model").seen) == set(first.train)
     ids = choose_ids(dataset, "test", split_of(tmp_path / "model"), trained_model.seen_before(tmp_path / "model"))
     assert ids == split.test
@@ -155,7 +156,7 @@ def test_what_an_earlier_model_learned_from_is_told(plants, tmp_path, caplog, ti
         f"{len(known)} of the 2 images have names of images that a model that this one started from was" in caplog.text
     )
     caplog.clear()
-    build.trainer(settings, dataset, first, tmp_path, device_name="cpu")
+    trainer(settings, dataset, first, tmp_path, device_name="cpu")
     assert "have the names" not in caplog.text
 
 

@@ -15,6 +15,7 @@ import torch
 
 from panembed.assembly import run
 from panembed.datasets.layout import open_dataset
+from panembed.datasets.splits import choose_split
 from panembed.errors import InputError
 from panembed.io.lock import folder_lock
 from panembed.models.pretrained import read_config, update_grouping
@@ -349,7 +350,7 @@ class TestRefusals:
         asked, dataset = Settings.from_mapping({"training": settings}), open_dataset(tiny_data)
         shutil.copytree(tiny_model, tmp_path / "model")
         (tmp_path / "config.yaml").write_text(asked.to_yaml())
-        run.build.split_for_training(dataset, asked).write(tmp_path / "split.json")
+        choose_split(dataset, **asked.split.model_dump()).write(tmp_path / "split.json")
         rows = "".join(f"{epoch},{epoch / 10},2.5\n" for epoch in range(1, last + 1))
         (tmp_path / "metrics.csv").write_text("epoch,val_loss,seconds\n" + rows)
         monkeypatch.setattr(run, "_train", lambda *_, **__: "trained")

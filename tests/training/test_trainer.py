@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 
-from panembed.assembly import build
+from panembed.assembly import trainer as assembled
+from panembed.assembly.trainer import accelerator
 from panembed.datasets.sample import Sample
 from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import SettingsError, TrainingError
@@ -18,7 +19,6 @@ from panembed.inference.preparation import Preparation
 from panembed.labels.panoptic_map import PanopticMap
 from panembed.losses.panoptic import PanopticLoss
 from panembed.models.panoptic_net import PanopticNet
-from panembed.settings.schema import Settings
 from panembed.training.run_log import RunLog
 from panembed.training.trainer import EpochSampler, Interrupted, Trainer
 from panembed.training.transforms import Augmentation, TrainingSet, collate
@@ -103,14 +103,13 @@ def test_every_training_has_its_own_precision_and_one_process(monkeypatch):
     """Two trainings in one notebook."""
     cpu = torch.device("cpu")
     for precision, name in (("float32", "no"), ("bfloat16", "bf16"), ("float32", "no")):
-        settings = Settings.from_mapping({"training": {"precision": precision}})
-        assert build.accelerator(settings, cpu).mixed_precision == name
-    build._check_launcher()
+        assert accelerator(precision, cpu).mixed_precision == name
+    assembled._check_launcher()
     for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
         with monkeypatch.context() as patched:
             patched.setenv(name, value)
             with pytest.raises(SettingsError, match=f"{name}={value} says that a launcher started it"):
-                build._check_launcher()
+                assembled._check_launcher()
 
 
 @pytest.mark.parametrize("which", ["weights", "loss"])

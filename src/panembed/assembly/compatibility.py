@@ -1,41 +1,16 @@
-"""Whether settings go together: grouping with heads, a network with the size of images, a start with its encoder."""
+"""Whether settings go together: grouping with heads, a network with the size of images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panembed.errors import ModelError, SettingsError
+from panembed.errors import SettingsError
 from panembed.inference.grouping import HEEDED
 from panembed.settings.schema import Settings
 
 if TYPE_CHECKING:
     from panembed.models.panoptic_net import PanopticNet
-
-
-def check_start(settings: Settings, folder: Path) -> None:
-    """Check that a model to start from has the settings' encoder, else that would stay random.
-
-    Args:
-        settings: with `model.start_from`.
-        folder: of that model.
-
-    Raises:
-        SettingsError: it has another encoder.
-        ModelError: it can't be read.
-    """
-    from panembed.models.pretrained import read_config
-
-    try:
-        theirs, ours = read_config(folder).settings["model"]["encoder"], settings.model.encoder
-    except (KeyError, TypeError):
-        raise ModelError(f"{folder}: its config.json doesn't say the encoder; copy the model folder again") from None
-    if theirs != ours:
-        raise SettingsError(
-            f"model.start_from: {settings.model.start_from} has the encoder {theirs}, but model.encoder is {ours}, "
-            f"which would start from random weights; add --set model.encoder={theirs}, or leave start_from out"
-        )
 
 
 def check_size(net: PanopticNet, settings: Settings) -> None:

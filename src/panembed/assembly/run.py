@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panembed.assembly import build
+from panembed.assembly.start import LEARNED_FROM_FILE, learned_before
+from panembed.assembly.trainer import trainer as build_trainer
 from panembed.datasets.sample import Dataset
-from panembed.datasets.splits import SPLIT_FILE, Split
+from panembed.datasets.splits import SPLIT_FILE, Split, choose_split
 from panembed.errors import InputError, OutputError, SettingsError, TrainingError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import folder_lock
@@ -43,7 +45,7 @@ _OUTGROWN = (
     "curves.png",
     "checkpoints/last.pt",
     "model/config.json",
-    build.LEARNED_FROM_FILE,
+    LEARNED_FROM_FILE,
     "scores.json",
     "failure.txt",
 )
@@ -94,7 +96,7 @@ def train(
         split = _check_resumable(settings, dataset, run)
     else:
         claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
-        split = build.split_for_training(dataset, settings)
+        split = choose_split(dataset, **settings.split.model_dump())
     with folder_lock(run, seconds=_LOCK_SECONDS) as ours:
         if not ours:
             raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
@@ -103,6 +105,19 @@ def train(
         return _train(
             settings, dataset, split, run, resume=resume, device=device, tensorboard=tensorboard, progress=progress
         )
+
+
+def rehearse(settings: Settings, dataset: Dataset) -> Split:
+    """Go the way of `train` as far as it reads no image and fetches no weight, and give the split that it would take.
+
+    Raises:
+        SettingsError: settings that don't go together.
+        InputError: the data's own split doesn't fit.
+        ModelError: there is no model to start from.
+        MissingExtraError: PyTorch is not installed.
+    """
+    build.parts(settings, dataset.label_set, weights="check")
+    return choose_split(dataset, **settings.split.model_dump())
 
 
 def _rows_of_ended(settings: Settings, run: Path) -> list[dict[str, Any]] | None:
@@ -135,7 +150,7 @@ def _train(
 ) -> list[dict[str, Any]]:
     # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
     with _collected() as said:
-        trainer = build.trainer(
+        trainer = build_trainer(
             settings, dataset, split, run, resume=resume, device_name=device, tensorboard=tensorboard, progress=progress
         )
     if resume:
@@ -154,7 +169,7 @@ def _train(
         write_json(run / CLASSES_FILE, dataset.label_set.to_list())
         split.write(run / SPLIT_FILE)
         if settings.model.start_from is not None:
-            write_json(run / build.LEARNED_FROM_FILE, list(build.learned_before(settings)))
+            write_json(run / LEARNED_FROM_FILE, list(learned_before(settings)))
     with _log_to(run / "train.log") as handler:
         for record in said:
             handler.handle(record)

@@ -34,6 +34,7 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
         MissingExtraError: PyTorch is not installed.
     """
     build.require_torch()
+    from panembed.models import devices
     from panembed.models.pretrained import load_weights, read_config
     from panembed.models.torch_backend import TorchBackend
 
@@ -56,8 +57,8 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
                 raise SettingsError(f"--set {override!r}: {error}") from error
     net = build.network(settings, label_set, pretrained=False)
     load_weights(folder, net)
-    chosen = build.device(device)
-    bfloat16 = chosen.type != "cpu" and build.computes_bfloat16(chosen)
+    chosen = devices.device(device)
+    bfloat16 = chosen.type != "cpu" and devices.computes_bfloat16(chosen)
     return PanopticModel(
         TorchBackend(net.eval(), chosen, bfloat16=bfloat16),
         label_set,

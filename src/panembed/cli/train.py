@@ -35,7 +35,7 @@ def train(
 
     Example: panembed train --preset leaf --data cvppp --output runs/leaf
     """
-    from panembed.assembly import build, run
+    from panembed.assembly import run
     from panembed.assembly.compatibility import check_effect
     from panembed.cli.console import TrainingProgress, messages
     from panembed.datasets.splits import SPLIT_FILE, Split
@@ -58,8 +58,7 @@ def train(
         messages().print(f"note: {sentence}")
     dataset = open_data(data, format, labels, settings.labels)
     if dry_run:
-        split = build.split_for_training(dataset, settings)
-        build.check(settings, dataset.label_set)
+        split = run.rehearse(settings, dataset)
         typer.echo(settings.to_yaml(), nl=False)
         messages().print(
             f"{len(split.train)} training, {len(split.val)} validation and {len(split.test)} test images, "

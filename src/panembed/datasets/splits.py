@@ -11,10 +11,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from panembed.errors import InputError, SettingsError
 from panembed.io.atomic import write_json
+
+if TYPE_CHECKING:
+    from panembed.datasets.sample import Dataset
 
 SPLIT_FILE = "split.json"
 """The name a split has beside its data."""
@@ -192,6 +195,30 @@ def _ids(where: str, name: str, value: Any) -> tuple[str, ...]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def choose_split(dataset: Dataset, *, seed: int, fractions: tuple[float, float, float], official: bool) -> Split:
+    """The data folder's own split, else the one that its kind of data is reported for, else a seeded draw.
+
+    Args:
+        dataset: whose ids are split.
+        seed: of the draw.
+        fractions: of training, validation and test images, for the draw.
+        official: take the split that the kind of data is reported for, where it has one.
+
+    Raises:
+        InputError: the folder's split doesn't fit the data, or has no training image.
+    """
+    path = dataset.root / SPLIT_FILE
+    if path.exists():
+        split = Split.read(path)
+        split.check(dataset.ids)
+        if not split.train:
+            raise InputError(f"{path}: no image is for train; make the split anew")
+        return split
+    if official and isinstance(dataset, HasOfficialSplit):
+        return dataset.official_split(seed)
+    return make_split(dataset.ids, seed=seed, fractions=fractions)
 
 
 def make_split(ids: Iterable[str], *, seed: int = 0, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> Split:

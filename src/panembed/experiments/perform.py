@@ -22,7 +22,7 @@ from panembed.assembly.compatibility import check_effect, check_heads
 from panembed.assembly.run import check_classes, train
 from panembed.datasets.part import choose_ids
 from panembed.datasets.sample import Dataset
-from panembed.datasets.splits import SPLIT_FILE, Split
+from panembed.datasets.splits import SPLIT_FILE, Split, choose_split
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
 from panembed.evaluation.scores import evaluate_model
 from panembed.experiments.plan import FAILURE_FILE, SCORES_FILE, Experiment, Run, read_scores
@@ -56,7 +56,7 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
     """
     _check_output(experiment, output)
     first, *_ = runs = experiment.runs(output)
-    split = build.split_for_training(dataset, first.settings)
+    split = choose_split(dataset, **first.settings.split.model_dump())
     if not split.select(experiment.score):
         raise InputError(f"{dataset.root}: no images are for {experiment.score}; choose another part with score:")
     classes = [category.name for category in dataset.label_set]
@@ -68,7 +68,7 @@ def check(experiment: Experiment, dataset: Dataset, output: Path) -> None:
         if run.seed == first.seed:
             try:
                 if run.source is None:
-                    build.check(run.settings, dataset.label_set)
+                    build.parts(run.settings, dataset.label_set, weights="check")
                 else:
                     build.grouping(run.settings.grouping, dataset.label_set)
                     build.preparation(run.settings.input)
