@@ -96,7 +96,8 @@ def tiny_model(tmp_path_factory, tiny_data):
     from panembed.assembly import build
     from panembed.datasets.layout import open_dataset
     from panembed.datasets.splits import choose_split
-    from panembed.models.pretrained import ModelConfig, save_model
+    from panembed.inference.model_config import ModelConfig
+    from panembed.models.pretrained import save_model
     from panembed.settings.schema import Settings
 
     dataset, settings = open_dataset(tiny_data), Settings.from_mapping(TINY)

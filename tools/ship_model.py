@@ -28,9 +28,10 @@ import typer
 
 from panembed.assembly import trained_model
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
+from panembed.inference import model_folder
+from panembed.inference.model_config import CARD, ModelConfig, input_of, read_config
 from panembed.io.atomic import write_text
-from panembed.models import model_folder
-from panembed.models.pretrained import CARD, ModelConfig, input_of, read_config, save_model
+from panembed.models.pretrained import save_model
 
 MAX_BYTES = 25_000_000
 """Of all files of one model: the package is downloaded by everybody."""

@@ -12,8 +12,8 @@ import pytest
 from panembed.assembly import trained_model
 from panembed.datasets.layout import open_dataset
 from panembed.errors import InputError
+from panembed.inference.model_config import read_config, update_grouping
 from panembed.inference.predictor import PanopticModel
-from panembed.models.pretrained import read_config, update_grouping
 
 pytestmark = pytest.mark.slow  # each runs a whole command
 

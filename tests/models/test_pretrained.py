@@ -22,19 +22,13 @@ from panembed.assembly.build import network
 from panembed.datasets.cvppp import LEAVES
 from panembed.errors import ModelError
 from panembed.inference.grouping import Grouping
+from panembed.inference.model_config import ModelConfig, read_config, summary
 from panembed.inference.predictor import PanopticModel
 from panembed.inference.preparation import Preparation
 from panembed.labels.categories import Category, LabelSet
 from panembed.metrics.leaf import symmetric_best_dice
 from panembed.models.panoptic_net import PanopticNet
-from panembed.models.pretrained import (
-    ModelConfig,
-    load_fitting_weights,
-    load_weights,
-    read_config,
-    save_model,
-    summary,
-)
+from panembed.models.pretrained import load_fitting_weights, load_weights, save_model
 from panembed.models.torch_backend import TorchBackend
 from panembed.settings.schema import Settings
 

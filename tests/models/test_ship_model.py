@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import panembed
-from panembed.models import model_folder
-from panembed.models.pretrained import read_config
+from panembed.inference import model_folder
+from panembed.inference.model_config import read_config
 
 TOOLS = Path(__file__).parents[2] / "tools"
 _spec = importlib.util.spec_from_file_location("ship_model", TOOLS / "ship_model.py")

@@ -17,8 +17,8 @@ from panembed.assembly import run
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.splits import choose_split
 from panembed.errors import InputError
+from panembed.inference.model_config import read_config, update_grouping
 from panembed.io.lock import folder_lock
-from panembed.models.pretrained import read_config, update_grouping
 from panembed.settings.schema import Settings
 
 pytestmark = pytest.mark.slow
@@ -316,7 +316,7 @@ class TestRefusals:
     def test_the_log_tells_what_was_said_before_there_was_one(self, tmp_path, tiny_data, tiny_model, capsys):
         from panembed.assembly import run
         from panembed.datasets.layout import open_dataset
-        from panembed.models.pretrained import read_config
+        from panembed.inference.model_config import read_config
         from panembed.settings.schema import Settings
 
         settings = Settings.from_mapping(read_config(tiny_model).settings).model_dump(mode="json")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from panembed.assembly.compatibility import check_heads, check_size
 from panembed.errors import MissingExtraError, SettingsError
 from panembed.inference.grouping import Grouping
+from panembed.inference.model_folder import resolve_model_folder
 from panembed.inference.preparation import Preparation
 from panembed.labels.categories import LabelSet
-from panembed.models.model_folder import resolve_model_folder
 from panembed.settings.schema import AugmentationSettings, GroupingSettings, InputSettings, Settings
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ def rehearse(settings: Settings, dataset: Dataset) -> Split:
 
 def _rows_of_ended(settings: Settings, run: Path) -> list[dict[str, Any]] | None:
     """The epochs of a run that has ended, and whose checkpoint, which takes space, is gone since; else None."""
-    from panembed.models.pretrained import WEIGHTS
+    from panembed.inference.model_config import WEIGHTS
     from panembed.training.early_stopping import EarlyStopping
     from panembed.training.run_log import read_rows
 

@@ -11,8 +11,8 @@ from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
-from panembed.models.model_folder import resolve_model_folder
-from panembed.models.pretrained import read_config
+from panembed.inference.model_config import read_config
+from panembed.inference.model_folder import resolve_model_folder
 from panembed.settings.schema import Settings
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from panembed.assembly import build
 from panembed.assembly.compatibility import check_effect, check_heads
 from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
+from panembed.inference.model_folder import resolve_model_folder
 from panembed.inference.predictor import PanopticModel
 from panembed.labels.categories import LabelSet
-from panembed.models.model_folder import resolve_model_folder
 from panembed.settings.schema import Settings, parse_override
 
 
@@ -34,8 +34,9 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
         MissingExtraError: PyTorch is not installed.
     """
     build.require_torch()
+    from panembed.inference.model_config import read_config
     from panembed.models import devices
-    from panembed.models.pretrained import load_weights, read_config
+    from panembed.models.pretrained import load_weights
     from panembed.models.torch_backend import TorchBackend
 
     folder = resolve_model_folder(name)
@@ -69,7 +70,7 @@ def load(name: str | os.PathLike[str], *, device: str = "auto", overrides: Itera
 
 def split_of(name: str | os.PathLike[str]) -> Split:
     """The split that a model was trained with."""
-    from panembed.models.pretrained import read_config
+    from panembed.inference.model_config import read_config
 
     folder = resolve_model_folder(name)
     return Split.from_plain(read_config(folder).split, f"{folder}: split")
@@ -77,7 +78,7 @@ def split_of(name: str | os.PathLike[str]) -> Split:
 
 def seen_before(name: str | os.PathLike[str]) -> tuple[str, ...]:
     """Ids of images that models learned from which this one started from."""
-    from panembed.models.pretrained import read_config
+    from panembed.inference.model_config import read_config
 
     return read_config(resolve_model_folder(name)).seen
 
@@ -85,6 +86,6 @@ def seen_before(name: str | os.PathLike[str]) -> tuple[str, ...]:
 def labels_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the numbers in label images meant to a model, if its settings said so."""
     build.require_torch()
-    from panembed.models.pretrained import read_config
+    from panembed.inference.model_config import read_config
 
     return read_config(resolve_model_folder(name)).settings.get("labels")

@@ -49,8 +49,9 @@ def trainer(
     build.require_torch()
     import torch
 
+    from panembed.inference.model_config import ModelConfig
     from panembed.models.devices import device, mixed_precision
-    from panembed.models.pretrained import ModelConfig, save_model
+    from panembed.models.pretrained import save_model
     from panembed.training.run_log import RunLog
     from panembed.training.trainer import Trainer
     from panembed.training.validation import Validation
@@ -148,7 +149,7 @@ def _former_grouping(model: Path, own: dict[str, Any]) -> tuple[dict[str, Any], 
 
     They were found for the weights so far, so those of a better epoch begin with the run's own again.
     """
-    from panembed.models.pretrained import read_config
+    from panembed.inference.model_config import read_config
 
     try:
         config = read_config(model)

@@ -18,9 +18,9 @@ def info(
 
         typer.echo(settings_page(), nl=False)
         return
+    from panembed.inference.model_config import summary
+    from panembed.inference.model_folder import shipped_folder, shipped_names
     from panembed.machine.environment import environment
-    from panembed.models.model_folder import shipped_folder, shipped_names
-    from panembed.models.pretrained import summary
     from panembed.settings.schema import preset_names
 
     found = environment()

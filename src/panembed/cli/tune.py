@@ -56,9 +56,9 @@ def tune(
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
     from panembed.errors import PanembedError
+    from panembed.inference.model_folder import resolve_model_folder
     from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
-    from panembed.models.model_folder import resolve_model_folder
     from panembed.tuning.grouping_tuner import GroupingTuner
     from panembed.tuning.search import coordinate_search, grid_search, ladders
 
@@ -130,7 +130,7 @@ def _check_options(split: str, maximize: str) -> None:
 
 def _check_may_change(model: Path, model_folder: Path) -> None:
     from panembed.errors import SettingsError
-    from panembed.models.model_folder import is_shipped
+    from panembed.inference.model_folder import is_shipped
 
     if is_shipped(model_folder):
         raise SettingsError(
@@ -153,7 +153,7 @@ def _say_gain(maximize: str, gain: float, error: float, num_images: int, *, lear
 def _store(tuner: GroupingTuner, best: Values, split: str, model_folder: Path | None) -> None:
     """Into the model, if one is given."""
     from panembed.cli.console import messages
-    from panembed.models.pretrained import update_grouping
+    from panembed.inference.model_config import update_grouping
 
     if model_folder is None:
         messages().print("the model stays as it is (--dry-run)")

@@ -27,12 +27,12 @@ from panembed.errors import InputError, OutputError, PanembedError, SettingsErro
 from panembed.evaluation.scores import evaluate_model
 from panembed.experiments.plan import FAILURE_FILE, SCORES_FILE, Experiment, Run, read_scores
 from panembed.experiments.results import write_results
+from panembed.inference.model_folder import resolve_model_folder
 from panembed.inference.predictor import PanopticModel
 from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import file_lock
 from panembed.io.output_folder import claim_folder
 from panembed.machine.termination import terminated_as_interrupted
-from panembed.models.model_folder import resolve_model_folder
 
 if TYPE_CHECKING:
     from panembed.training.trainer import Progress
@@ -210,7 +210,7 @@ def _attempt(
 def _train_and_score(
     run: Run, dataset: Dataset, part: str, device: str, progress: Callable[[Run], AbstractContextManager[Any]]
 ) -> dict[str, Any]:
-    from panembed.models.pretrained import WEIGHTS, read_config
+    from panembed.inference.model_config import WEIGHTS, read_config
 
     if run.source is None:
         begun = run.is_begun()

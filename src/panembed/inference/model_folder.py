@@ -12,7 +12,7 @@ from pathlib import Path
 
 from panembed.errors import ModelError
 
-SHIPPED = Path(__file__).with_name("shipped")
+SHIPPED = Path(__file__).parents[1] / "models/shipped"
 """Holds the folders of all shipped models; `tools/ship_model.py` writes there."""
 
 

@@ -19,9 +19,9 @@ from panembed.datasets.samples import sample_nuclei
 from panembed.datasets.splits import Split
 from panembed.datasets.synthetic import SyntheticDataset, write_folder
 from panembed.errors import InputError, ModelError
-from panembed.models import model_folder
-from panembed.models.model_folder import is_shipped, resolve_model_folder, shipped_folder, shipped_names
-from panembed.models.pretrained import read_config, update_grouping
+from panembed.inference import model_folder
+from panembed.inference.model_config import read_config, update_grouping
+from panembed.inference.model_folder import is_shipped, resolve_model_folder, shipped_folder, shipped_names
 
 SECTIONS = (
     "What it is for", "What it is not for", "Data", "Terms of the data", "Citation", "Split and seed", "Scores", "Size",
@@ -265,7 +265,7 @@ def test_info_lists_them(cli, plants):
 @pytest.mark.slow
 def test_info_needs_no_torch(plants):
     code = (
-        "import sys; from pathlib import Path; from panembed.models import model_folder\n"
+        "import sys; from pathlib import Path; from panembed.inference import model_folder\n"
         f"model_folder.SHIPPED = Path({str(plants.parent)!r})\n"
         "from panembed.cli.info import info; info()\n"
         "assert 'torch' not in sys.modules"
