@@ -23,11 +23,6 @@ from panembed.inference import model_folder
 from panembed.inference.model_config import read_config, update_grouping
 from panembed.inference.model_folder import is_shipped, resolve_model_folder, shipped_folder, shipped_names
 
-SECTIONS = (
-    "What it is for", "What it is not for", "Data", "Terms of the data", "Citation", "Split and seed", "Scores", "Size",
-    "Speed", "Where it fails", "Licence", "Use",
-)  # fmt: skip
-
 
 @pytest.fixture
 def plants(tmp_path, tiny_model, monkeypatch):
@@ -273,30 +268,3 @@ def test_info_needs_no_torch(plants):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "model plants" in result.stdout
-
-
-# What ships. The sample that each model is tried on; the rosettes are drawn, and look like plants from above.
-SAMPLES = {"nuclei": sample_nuclei, "leaf": lambda: SyntheticDataset(1, size=256)}
-
-
-@pytest.mark.parametrize("name", shipped_names())
-def test_what_ships_is_small_and_explained(name):
-    folder = shipped_folder(name)
-    assert sum(path.stat().st_size for path in folder.rglob("*")) < 25e6
-    config = read_config(folder)
-    assert config.metrics["held_out"]["images"] == len(config.split["test"]) > 0
-    assert not set(config.split["test"]) & {*config.split["train"], *config.split["val"]}
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    positions = [card.index(f"\n## {heading}\n\n") for heading in SECTIONS]
-    assert positions == sorted(positions)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_names())
-def test_what_ships_finds_objects(name):
-    model = panembed.load(name, device="cpu")
-    dataset = SAMPLES[name]()
-    image = dataset.read_image(dataset.ids[0])
-    result = model.predict(image)
-    assert result.panoptic.shape == image.shape[:2]
-    assert sum(result.counts().values()) > 0

@@ -47,9 +47,9 @@ class Grouping:
 
     Attributes:
         method: mean_shift; hdbscan, which needs no bandwidth, but a larger `min_area`, and scikit-learn, and many times
-            as long; components, the connected components of the class mask, which leaves embeddings aside (those of
-            fewer than `min_area` pixels become void); or seed_map, for networks with a seed head (Neven et al. 2019),
-            where bandwidths are learned. What else each heeds: `HEEDED`.
+            as long, and which may split an image's only object; components, the connected components of the class
+            mask, which leaves embeddings aside (those of fewer than `min_area` pixels become void); or seed_map, for
+            networks with a seed head (Neven et al. 2019), where bandwidths are learned. What else each heeds: `HEEDED`.
         bandwidth: of mean shift, in embedding units; the thesis takes delta_dist.
         seed_bandwidth: radius of the kernel that climbs to the modes; None for `bandwidth`, as in the thesis.
         min_area: objects with fewer pixels, at the network's resolution, go to their neighbours in embedding space.
