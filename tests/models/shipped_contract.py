@@ -19,11 +19,11 @@ from safetensors import safe_open
 import panembed
 from panembed.errors import ModelError
 from panembed.evaluation.stored_outputs import FOLDER, OUTPUTS, compare_outputs
+from panembed.inference.model_config import read_config
+from panembed.inference.model_folder import resolve_model_folder, shipped_folder
 from panembed.inference.predictor import PanopticModel
 from panembed.io.images import write_png
 from panembed.io.label_images import read_label_image
-from panembed.inference.model_folder import resolve_model_folder, shipped_folder
-from panembed.inference.model_config import read_config
 from panembed.settings.schema import Settings
 
 SECTIONS = (

@@ -7,9 +7,7 @@ checkpoints/last.pt and model/ (model.safetensors, config.json, README.md); lear
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panembed.assembly import build
+from panembed.assembly.resume import CLASSES_FILE, check_resumable, rows_of_ended
 from panembed.assembly.start import LEARNED_FROM_FILE, learned_before
 from panembed.assembly.trainer import trainer as build_trainer
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split, choose_split
-from panembed.errors import InputError, OutputError, SettingsError, TrainingError, is_lack_of_memory
+from panembed.errors import OutputError, TrainingError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import folder_lock
 from panembed.io.output_folder import claim_folder
-from panembed.labels.categories import LabelSet
 from panembed.machine.environment import environment
 from panembed.report.figures import loss_curves
 from panembed.settings.schema import Settings
@@ -33,8 +31,6 @@ from panembed.settings.schema import Settings
 if TYPE_CHECKING:
     from panembed.training.trainer import Progress
 
-
-CLASSES_FILE = "classes.json"
 
 _LOCK_SECONDS = 10.0
 """Workers outlive a training that was killed by some seconds, and hold its lock."""
@@ -93,14 +89,14 @@ def train(
         require_tensorboard()
     run = Path(folder)
     if resume:
-        split = _check_resumable(settings, dataset, run)
+        split = check_resumable(settings, dataset, run)
     else:
         claim_folder(run, overwrite=overwrite, instead="--overwrite, or go on with it by --resume")
         split = choose_split(dataset, **settings.split.model_dump())
     with folder_lock(run, seconds=_LOCK_SECONDS) as ours:
         if not ours:
             raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
-        if resume and (rows := _rows_of_ended(settings, run)) is not None:
+        if resume and (rows := rows_of_ended(settings, run)) is not None:
             return rows
         return _train(
             settings, dataset, split, run, resume=resume, device=device, tensorboard=tensorboard, progress=progress
@@ -118,23 +114,6 @@ def rehearse(settings: Settings, dataset: Dataset) -> Split:
     """
     build.parts(settings, dataset.label_set, weights="check")
     return choose_split(dataset, **settings.split.model_dump())
-
-
-def _rows_of_ended(settings: Settings, run: Path) -> list[dict[str, Any]] | None:
-    """The epochs of a run that has ended, and whose checkpoint, which takes space, is gone since; else None."""
-    from panembed.inference.model_config import WEIGHTS
-    from panembed.training.early_stopping import EarlyStopping
-    from panembed.training.run_log import read_rows
-
-    if (run / "checkpoints/last.pt").exists() or not (run / "model" / WEIGHTS).is_file():
-        return None
-    rows, training = read_rows(run), settings.training
-    stopping = EarlyStopping(training.patience, maximize=not training.monitor.endswith("loss"))
-    for row in rows:
-        stopping.update(row.get(training.monitor, math.nan), int(row["epoch"]))
-    last = int(rows[-1]["epoch"]) if rows else 0
-    exhausted = last % training.validate_every == 0 and stopping.exhausted(last)
-    return rows if last == training.epochs or exhausted else None
 
 
 def _train(
@@ -190,58 +169,6 @@ def _train(
             raise
     loss_curves(rows, run / "curves.png")
     return list(rows)
-
-
-def _check_resumable(settings: Settings, dataset: Dataset, run: Path) -> Split:
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise SettingsError(f"--resume: {run} holds no run to go on with (no config.yaml); start it without --resume")
-    began = Settings.load(config=path)
-    if began != settings:
-        ours, theirs = _flat(settings.model_dump()), _flat(began.model_dump())
-        # What is within by_class, labels or options may be on one side only.
-        pairs = {key: [repr(s[key]) if key in s else "nothing" for s in (ours, theirs)] for key in ours | theirs}
-        key, (asked, found) = next((key, pair) for key, pair in pairs.items() if pair[0] != pair[1])
-        raise SettingsError(
-            f"--resume: {key} is {asked}, but the run in {run} began with {found}; "
-            "resume with the same settings, or start a new run"
-        )
-    check_classes(dataset, run)
-    split = Split.read(run / SPLIT_FILE)
-    try:
-        split.check(dataset.ids)
-    except InputError as error:
-        raise InputError(f"--resume: {dataset.root} is not the data that the run began with: {error}") from error
-    return split
-
-
-def check_classes(dataset: Dataset, run: Path) -> None:
-    """Check that the channels of a run go on meaning the same classes; colours may change.
-
-    Raises:
-        InputError: the data have other classes than the run began with, or its list of them is damaged.
-    """
-    path = run / CLASSES_FILE
-    if not path.is_file():
-        return
-    try:
-        began = LabelSet.from_list(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: is damaged; copy the run again, or start a new one") from error
-    ours, theirs = ([(c.id, c.name, c.is_thing) for c in label_set] for label_set in (dataset.label_set, began))
-    if ours != theirs:
-        names = [", ".join(f"{id} {name}" for id, name, _ in classes) for classes in (ours, theirs)]
-        raise InputError(
-            f"{run}: the classes of {dataset.root} are {names[0]}, but the run began with {names[1]}; give it "
-            "the same data, or start a new run"
-        )
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in data.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value})
-    return flat
 
 
 class _Collector(logging.Handler):

@@ -39,9 +39,9 @@ def info(
 
 
 def _print_versions() -> None:
-    from panembed.machine.environment import environment
-    from panembed.inference.model_folder import shipped_folder, shipped_names
     from panembed.inference.model_config import summary
+    from panembed.inference.model_folder import shipped_folder, shipped_names
+    from panembed.machine.environment import environment
     from panembed.settings.schema import preset_names
 
     found = environment()

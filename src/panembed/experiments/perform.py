@@ -19,7 +19,8 @@ import yaml
 import panembed
 from panembed.assembly import build, trained_model
 from panembed.assembly.compatibility import check_effect, check_heads
-from panembed.assembly.run import check_classes, train
+from panembed.assembly.resume import check_classes
+from panembed.assembly.run import train
 from panembed.datasets.part import choose_ids
 from panembed.datasets.sample import Dataset
 from panembed.datasets.splits import SPLIT_FILE, Split, choose_split
