@@ -7,10 +7,8 @@ import pytest
 from PIL import Image
 
 from panembed.datasets.convert import convert
-from panembed.datasets.cvppp import CvpppDataset
 from panembed.datasets.folder import FolderDataset
 from panembed.datasets.layout import LAYOUTS, open_dataset
-from panembed.datasets.sample import Dataset
 from panembed.datasets.synthetic import SyntheticDataset, write_folder
 from panembed.errors import InputError, SettingsError
 
@@ -28,14 +26,6 @@ def challenge(tmp_path):
     for kind in ("rgb", "label"):
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / f"plant01_{kind}.png")
     return tmp_path / "challenge"
-
-
-def test_recognised_by_files(plants, challenge):
-    for root, kind in ((plants, FolderDataset), (challenge, CvpppDataset), (challenge / "A3", CvpppDataset)):
-        dataset = open_dataset(str(root))
-        assert type(dataset) is kind
-        assert isinstance(dataset, Dataset)
-        assert dataset.load(dataset.ids[0]).id == dataset.ids[0]
 
 
 def test_named_layout_overrules(plants, challenge):
