@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panembed.errors import InputError, OutputError
+from panembed.errors import InputError, OutputError, SettingsError
 from panembed.labels.categories import Category, LabelSet
 from panembed.labels.panoptic_map import PanopticMap
+from panembed.results.exports.exporter import ALL, FORMATS, parse_formats
 from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.results.prediction_folder import PredictionFolder
 from panembed.results.result import PanopticResult
@@ -229,3 +230,32 @@ def test_a_name_that_no_table_can_hold(tmp_path: Path) -> None:
     failed = rows_of(tmp_path / "failed.csv")
     assert [row["file"] for row in failed] == [r"x/Bl\udce4tter.png", r"x/Bl\udce4tter.tif"]
     assert len(json.loads((tmp_path / "panoptic.json").read_text())["images"]) == 1
+
+
+def test_formats_that_are_not_asked_for_leave_nothing_of_an_earlier_call(tmp_path: Path) -> None:
+    with PredictionFolder(tmp_path, FIELD, formats=ALL) as folder:
+        folder.add(Path("a.jpg"), result("a", 0))
+        folder.add(Path("b.jpg"), result("b", 1))
+    said = {name.format("a") for f in ALL for name in (FORMATS[f].each, FORMATS[f].all) if name}
+    assert all((tmp_path / name).is_file() for name in said)
+    with PredictionFolder(tmp_path, FIELD, formats=["coco"]) as folder:
+        folder.add(Path("a.jpg"), result("a", 0))
+    assert [name for name in sorted(said) if (tmp_path / name).exists()] == ["instances.json"]
+    assert (tmp_path / "b_rois.zip").is_file()  # of an image that this call has nothing to say of
+    content = json.loads((tmp_path / "instances.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg"]
+    assert len(content["annotations"]) == len(rows_of(tmp_path / "objects.csv"))
+
+
+def test_an_image_that_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
+    with PredictionFolder(tmp_path, FIELD, formats=["cvppp"]) as folder:
+        assert folder.add(Path("A1/plant001_rgb.png"), result("plant001_rgb", 0)) is None
+        assert "expects files called" in str(folder.add(Path("tray.png"), result("tray", 0)))
+    assert [row["file"] for row in rows_of(tmp_path / "failed.csv")] == ["tray.png"]
+    assert not (tmp_path / "tray_instances.png").exists()
+
+
+@pytest.mark.parametrize("given", ["roi", "rois,,coco", ""])
+def test_unknown_formats_are_told(given: str) -> None:
+    with pytest.raises(SettingsError, match=r"--write .* is unknown; expected rois, geojson, coco"):
+        parse_formats([given])

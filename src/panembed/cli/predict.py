@@ -24,6 +24,14 @@ def predict(
             help="side of a pixel, say 0.25 for micrometres: objects.csv also has area_physical and perimeter_physical",
         ),
     ] = None,
+    write: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT,...",
+            help="also write rois (ImageJ), geojson (QuPath), coco, coco-rle, labels (TIFF), yolo, or all of these; "
+            "cvppp (the leaf challenge's HDF5)",
+        ),
+    ] = None,
     set_: PredictionSettings = None,
 ) -> None:
     """Segment images.
@@ -34,6 +42,8 @@ def predict(
     Example: panembed predict --model runs/leaf photos --output results
 
     Example: panembed predict --model nuclei tissue --output results --set input.scale=0.6 --pixel-size 0.25
+
+    Example: panembed predict --model nuclei tissue --output results --write rois,geojson
     """
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
@@ -41,10 +51,12 @@ def predict(
     from panembed.io.images import find_images, left_aside
     from panembed.io.output_folder import claim_folder
     from panembed.report.tables import counted
+    from panembed.results.exports.exporter import parse_formats
     from panembed.results.prediction_folder import PredictionFolder
 
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
+    formats = parse_formats(write or ())
     files = find_images(inputs)
     loaded = trained_model.load(model, device=device, overrides=set_ or ())
     folder = claim_folder(output, overwrite=overwrite, inputs=files)
@@ -52,7 +64,7 @@ def predict(
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         messages().print(f"note: {counted(len(others), 'file')} of other kinds left aside: {names}")
     started = time.monotonic()
-    predictions = PredictionFolder(folder, loaded.label_set, pixel_size)
+    predictions = PredictionFolder(folder, loaded.label_set, pixel_size, formats)
     try:
         with bar() as progress, predictions:
             task = progress.add_task("predicting", total=len(files), note="")

@@ -7,7 +7,7 @@ R + 256 * G + 256**2 * B, and 0 is void. All numbers in the JSON are plain integ
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
@@ -259,12 +259,8 @@ class CocoPanopticWriter:
         return path
 
     def _number_by_names(self) -> None:
-        names = {id: PurePosixPath(image["file_name"]).stem for id, image in self._images.items()}
-        if not all(name.isascii() and name.isdigit() for name in names.values()):
-            return
-        ids = {id: int(name) for id, name in names.items()}
-        if len(set(ids.values())) < len(ids):
-            return
+        numbers = ids_from_names([image["file_name"] for image in self._images.values()])
+        ids = dict(zip(self._images, numbers))
         for image in self._images.values():
             image["id"] = ids[image["id"]]
         for entry in self._annotations.values():
@@ -279,6 +275,17 @@ class CocoPanopticWriter:
     ) -> None:
         if kind is None:
             self.close()
+
+
+def ids_from_names(file_names: Sequence[str]) -> list[int]:
+    """Ids of images: the numbers that all are called by, as COCO's are, else 1, 2, ...
+
+    >>> ids_from_names(["000007.jpg", "3.png"]), ids_from_names(["a.jpg", "3.png"])
+    ([7, 3], [1, 2])
+    """
+    names = [PurePosixPath(name).stem for name in file_names]
+    ids = [int(name) for name in names if name.isascii() and name.isdigit()]
+    return ids if len(set(ids)) == len(names) else list(range(1, len(names) + 1))
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.legend import write_legend
 from panembed.io.tables import csv_writer, write_csv
 from panembed.labels.categories import LabelSet
+from panembed.results.exports.exporter import FORMATS, Exporter, open_exporter
 from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.results.result import PanopticResult
 
@@ -36,6 +38,8 @@ class PredictionFolder:
         folder: that exists and may be written to.
         label_set: the classes.
         pixel_size: side of a pixel in the user's unit of length; see `panembed.results.measure.measure_objects`.
+        formats: of `panembed.results.exports.exporter.FORMATS`, what to write besides. Files that an earlier call wrote
+            in one of the others are removed, as they would pass for these results.
 
     Attributes:
         num_images: written so far, or waiting to be.
@@ -44,7 +48,9 @@ class PredictionFolder:
         has_tables: whether the tables and panoptic.json are written.
     """
 
-    def __init__(self, folder: Path, label_set: LabelSet, pixel_size: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, label_set: LabelSet, pixel_size: float | None = None, formats: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.label_set = label_set
         self.pixel_size = pixel_size
@@ -52,6 +58,10 @@ class PredictionFolder:
         self.num_objects = 0
         self.failed: list[dict[str, str]] = []
         self.has_tables = False
+        self._exporters: list[Exporter] = [open_exporter(name, folder, label_set) for name in formats]
+        self._others = [format for name, format in FORMATS.items() if name not in formats]
+        written = ["{}_instances.png", *(exporter.format.each for exporter in self._exporters)]
+        self._longest = max(len(Path(each).name) - len("{}") for each in written)
         self._num_written = 0
         self._interruption: KeyboardInterrupt | None = None
         self._names: dict[str, Path] = {}
@@ -116,11 +126,14 @@ class PredictionFolder:
             )
         if printable(path.name) != path.name:
             result = InputError(f"{path}: its name is not UTF-8, which tables and JSON need; rename it")
-        beyond = len(f"{path.stem}_instances.png".encode(errors="replace")) - _LONGEST_NAME
+        beyond = len(path.stem.encode(errors="replace")) + self._longest - _LONGEST_NAME
         if beyond > 0:
             result = InputError(
-                f"{path}: its name is too long to write NAME_instances.png; shorten it (bytes too many: {beyond})"
+                f"{path}: its name is too long to write NAME_instances.png and others; shorten it (bytes too many: "
+                f"{beyond})"
             )
+        if not isinstance(result, PanembedError):
+            result = self._checked(path, result)
         if isinstance(result, PanembedError):
             self.failed.append({"file": printable(path), "reason": printable(result)})
             return result
@@ -131,11 +144,26 @@ class PredictionFolder:
         self._waiting.append(self._writer.submit(self._write, path, result))
         return None
 
+    def _checked(self, path: Path, result: PanopticResult) -> PanopticResult | InputError:
+        """The result, or why it can't be written in one of the formats."""
+        try:
+            for exporter in self._exporters:
+                exporter.check(path, result)
+        except InputError as error:
+            return error
+        return result
+
     def _write(self, path: Path, result: PanopticResult) -> None:
         result.save(self.folder)
         self._coco.add(path.name, result.panoptic)
         rows = result.measure(pixel_size=self.pixel_size)
         self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, 1))
+        for exporter in self._exporters:
+            exporter.add(path, result, rows)
+        for other in self._others:
+            if other.each:
+                with suppress(OSError):  # a name that is too long for it is none of an earlier file
+                    (self.folder / other.each.format(result.name)).unlink(missing_ok=True)
         height, width = result.panoptic.shape
         row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
         self._write_summary([row | {_column(name): number for name, number in result.counts().items()}])
@@ -155,6 +183,12 @@ class PredictionFolder:
             self._interruption = error
         finally:
             self._writer.shutdown(cancel_futures=True)
+        if kind is None:
+            for exporter in self._exporters:
+                exporter.close()
+            for other in self._others:
+                if other.all:
+                    (self.folder / other.all).unlink(missing_ok=True)
         if kind is None and self.failed:
             write_csv(self.folder / "failed.csv", self.failed, columns=("file", "reason"))
         elif kind is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,15 @@ from panembed.io.images import write_png
 from panembed.io.label_images import write_instances
 from panembed.io.output_folder import claim_folder
 from panembed.io.overlay import overlay
+from panembed.io.pixel_size import PixelSize
 from panembed.labels.categories import LabelSet
-from panembed.labels.panoptic_map import PanopticMap
+from panembed.labels.panoptic_map import PanopticMap, Segment
 from panembed.results.measure import measure_objects
+
+if TYPE_CHECKING:
+    from roifile import ImagejRoi
+
+    from panembed.results.outlines import Polygon
 
 
 class PanopticResult:
@@ -27,9 +34,11 @@ class PanopticResult:
         label_set: its classes.
         image: HxWx3 uint8, of the same size.
         name: of the image, without folder and suffix.
+        scores: how sure each of the K objects is, K floats 0..1 in the order of `objects`; None where nobody knows.
+        pixel_size: side of a pixel; None where it isn't known.
 
     Raises:
-        ValueError: the name can't be that of a file.
+        ValueError: the name can't be that of a file, or there are not as many scores as objects.
 
     >>> from panembed.datasets.synthetic import rosette
     >>> from panembed.labels.categories import Category
@@ -41,7 +50,14 @@ class PanopticResult:
     """
 
     def __init__(
-        self, panoptic: PanopticMap, label_set: LabelSet, image: NDArray[np.uint8], name: str = "image"
+        self,
+        panoptic: PanopticMap,
+        label_set: LabelSet,
+        image: NDArray[np.uint8],
+        name: str = "image",
+        *,
+        scores: NDArray[np.floating] | None = None,
+        pixel_size: PixelSize | None = None,
     ) -> None:
         if name in ("", ".", "..") or {"/", os.sep, "\0"} & set(name):
             raise ValueError(f"name is {name!r}; expected the name of a file, without folders and without suffix")
@@ -49,6 +65,10 @@ class PanopticResult:
         self.label_set = label_set
         self.image = image
         self.name = name
+        self.scores = scores
+        self.pixel_size = pixel_size
+        if scores is not None and len(scores) != len(self.objects):
+            raise ValueError(f"scores: expected one for each of {len(self.objects)} objects, found {len(scores)}")
 
     def __repr__(self) -> str:
         return f"PanopticResult({self.name!r}, {self.panoptic.shape[0]}x{self.panoptic.shape[1]}, {self.counts()})"
@@ -72,6 +92,20 @@ class PanopticResult:
     def instance(self) -> NDArray[np.int32]:
         """HxW instance ids within each class, 0 for none."""
         return self.panoptic.instance
+
+    @cached_property
+    def _segments(self) -> tuple[NDArray[np.int32], list[Segment]]:
+        return self.panoptic.segments(self.label_set)
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All segments, things and stuff, in the order of their ids."""
+        return self._segments[1]
+
+    @cached_property
+    def objects(self) -> list[Segment]:
+        """The segments that are objects, in the order of `instance_ids`, of `scores` and of the rows of `measure`."""
+        return [s for s in self.segments if self.label_set[s.category].is_thing and not s.is_crowd]
 
     def counts(self) -> dict[str, int]:
         """Number of objects of each thing class."""
@@ -97,11 +131,50 @@ class PanopticResult:
 
         They count from 1 in order of class and instance, as the column instance_id of objects.csv does.
         """
-        segment_map, segments = self.panoptic.segments(self.label_set)
+        segment_map, segments = self._segments
         lookup = np.zeros(len(segments) + 1, dtype=np.int32)
-        things = [s.id for s in segments if self.label_set[s.category].is_thing]
+        # Groups of objects that are not told apart come last, so that numbers count the others without gaps.
+        crowds = [s for s in segments if self.label_set[s.category].is_thing and s.is_crowd]
+        things = [s.id for s in (*self.objects, *crowds)]
         lookup[things] = np.arange(1, len(things) + 1)
         return lookup[segment_map]
+
+    def outlines(self) -> dict[int, list[Polygon]]:
+        """Outlines of all objects along the edges of their pixels, by their number in `instance_ids`."""
+        return self._outlines
+
+    @cached_property
+    def _outlines(self) -> dict[int, list[Polygon]]:
+        from panembed.results.outlines import outlines
+
+        return outlines(self.instance_ids())
+
+    def to_imagej(self) -> list[ImagejRoi]:
+        """ImageJ's regions of interest, one an object: see `panembed.results.exports.imagej.rois`."""
+        from panembed.results.exports.imagej import rois
+
+        return rois(self)
+
+    def to_geojson(self) -> dict[str, Any]:
+        """A GeoJSON feature collection for QuPath: see `panembed.results.exports.geojson.feature_collection`."""
+        from panembed.results.exports.geojson import feature_collection
+
+        return feature_collection(self)
+
+    def to_coco_instances(self, *, rle: bool = False) -> list[dict[str, Any]]:
+        """COCO instance annotations, with polygons or run-length codes.
+
+        See `panembed.results.exports.coco_instances.instance_annotations`.
+        """
+        from panembed.results.exports.coco_instances import instance_annotations
+
+        return instance_annotations(self, "rle" if rle else "polygons")
+
+    def to_yolo(self) -> list[str]:
+        """Lines of a YOLO segmentation label file: see `panembed.results.exports.yolo.lines`."""
+        from panembed.results.exports.yolo import lines
+
+        return lines(self)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write NAME_instances.png (uint16; .tif uint32 beyond 65,535 objects), NAME_semantic.png, NAME_overlay.png.
