@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
 from panembed.inference.model_config import read_config
 from panembed.inference.model_folder import resolve_model_folder
-from panembed.settings.schema import Settings
+from panembed.settings.schema import ModelSettings, Settings
 
 if TYPE_CHECKING:
     from panembed.models.panoptic_net import PanopticNet
@@ -22,6 +22,76 @@ logger = logging.getLogger("panembed")
 
 LEARNED_FROM_FILE = "learned_from.json"
 """In the folder of a run that starts from a model: names of the images which that one learned from."""
+
+ARCHITECTURE = (
+    *("architecture", "encoder", "attention", "decoder_channels", "options", "detail_channels", "coordinates"),
+    *("embedding_dim", "anchor_tau", "seed_head", "density"),
+)
+"""Settings of `model` that decide which weights there are, and what they mean."""
+
+
+def keep_architecture(
+    settings: Settings, chosen: Collection[str], began: Settings | None = None
+) -> tuple[Settings, list[str]]:
+    """Have the network be that of `model.start_from`, so that all of its weights are of use.
+
+    Args:
+        settings: without `model.start_from` they stay as they are.
+        chosen: keys of `model` that the user set; these stay, whatever the model to start from has.
+        began: the settings of the run that is resumed; the model that it started from is not looked at again.
+
+    Returns:
+        The settings, and sentences on what was taken over, and on what was chosen otherwise.
+
+    Raises:
+        ModelError: there is no such model, or it can't be read.
+    """
+    start, ours = settings.model.start_from, settings.model
+    if start is None:
+        return settings, []
+    theirs = _model_settings(start) if began is None else began.model
+    others = {key: getattr(theirs, key) for key in ARCHITECTURE if getattr(theirs, key) != getattr(ours, key)}
+    taken = {key: value for key, value in others.items() if key not in chosen}
+    said = []
+    if taken:
+        told = ", ".join(f"model.{key} {_told(value)}" for key, value in taken.items())
+        said.append(f"the network is that of {start}, so not as the preset says: {told}")
+    for key in others.keys() - taken.keys() - {"encoder"}:  # of another encoder `check_start` tells
+        said.append(
+            f"model.{key} is {_told(getattr(ours, key))} as you set it, but {start} has {_told(others[key])}; what "
+            "depends on it starts anew or means something else; leave it out to keep the model's"
+        )
+    if began is None and (sentence := _other_input(start, settings)):
+        said.append(sentence)
+    data = settings.model_dump(mode="json")
+    data["model"] |= {key: theirs.model_dump(mode="json")[key] for key in taken}
+    return Settings.from_mapping(data), [] if began is not None else said
+
+
+def _told(value: object) -> str:
+    return "none" if value is None else str(list(value) if isinstance(value, tuple) else value)
+
+
+def _settings_of(start: str) -> Settings:
+    folder = resolve_model_folder(start)
+    try:
+        return Settings.from_mapping(read_config(folder).settings, f"{folder}/config.json")
+    except SettingsError as error:
+        raise ModelError(
+            f"{error}; the model was written by another version of panembed, so training can't start from it"
+        ) from error
+
+
+def _model_settings(start: str) -> ModelSettings:
+    return _settings_of(start).model
+
+
+def _other_input(start: str, settings: Settings) -> str | None:
+    """A sentence where the weights would see other colours than they learned from."""
+    theirs, ours = _settings_of(start).input.normalization, settings.input.normalization
+    if theirs == ours:
+        return None
+    return f"input.normalization is {ours}, but {start} was trained with {theirs}; --set input.normalization={theirs}"
 
 
 def learned_before(settings: Settings) -> tuple[str, ...]:

@@ -37,24 +37,28 @@ def train(
     """
     from panembed.assembly import run
     from panembed.assembly.compatibility import check_effect
+    from panembed.assembly.start import keep_architecture
     from panembed.cli.console import TrainingProgress, messages
     from panembed.datasets.splits import SPLIT_FILE, Split
     from panembed.errors import SettingsError
     from panembed.machine.allocator import keep_freed_memory
-    from panembed.settings.schema import Settings, parse_override
+    from panembed.settings.schema import Settings, keys_of, parse_override
 
     if resume and overwrite:
         raise SettingsError("--resume goes on with a run and --overwrite begins it anew; give one of them")
+    began = output / "config.yaml"
+    if resume and not began.is_file():
+        raise SettingsError(f"--resume: {output} holds no run to go on with (no {began.name}); start it without")
     if resume and preset is None and config is None:
-        config = output / "config.yaml"
-        if not config.is_file():
-            raise SettingsError(f"--resume: {output} holds no run to go on with (no {config.name}); start it without")
+        config = began
     overrides = [*(set_ or []), *([] if seed is None else [f"training.seed={seed}"])]
     settings = Settings.load(preset, config, overrides)
     for path, value in map(parse_override, overrides):
         if path[0] == "grouping":
             check_effect(settings, path, value)
-    for sentence in settings.advice():
+    chosen = keys_of("model", overrides) | (settings.model.model_fields_set if preset is None else set())
+    settings, said = keep_architecture(settings, chosen, Settings.load(config=began) if resume else None)
+    for sentence in (*said, *settings.advice()):
         messages().print(f"note: {sentence}")
     dataset = open_data(data, format, labels, settings.labels)
     if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -12,11 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from panembed.assembly.start import keep_architecture
 from panembed.datasets.splits import SPLIT_FILE
-from panembed.errors import InputError, SettingsError, shown
+from panembed.errors import InputError, ModelError, SettingsError, shown
 from panembed.io.yaml_text import load_yaml
 from panembed.report.experiment_table import COLUMNS, column_of
-from panembed.settings.schema import Settings
+from panembed.settings.schema import Settings, keys_of
 
 SCORES_FILE, FAILURE_FILE = "scores.json", "failure.txt"
 """In the folder of a run that is done, and of one that failed."""
@@ -121,9 +123,13 @@ class Experiment(_Part):
         merged |= variant.set_ | {"training.seed": seed}
         try:
             overrides = [f"{key}={_as_text(key, value)}" for key, value in merged.items()]
-            return Settings.load(self.preset, self.config, overrides)
+            settings = Settings.load(self.preset, self.config, overrides)
         except SettingsError as error:
             raise SettingsError(f"variant {variant.name}: {error}") from None
+        chosen = keys_of("model", overrides) | (settings.model.model_fields_set if self.preset is None else set())
+        with contextlib.suppress(ModelError):  # that it isn't there is told where the run is checked
+            settings, _ = keep_architecture(settings, chosen)
+        return settings
 
     def changes(self, variant: str) -> dict[str, Any]:
         """What a variant sets itself, by keys such as grouping.bandwidth."""

@@ -69,8 +69,8 @@ class ModelSettings(_Section):
     )
     start_from: str | None = Field(
         None,
-        description="a trained model (folder, or name of a shipped one) that training starts from; weights that don't "
-        "fit start anew",
+        description="a trained model (folder, or name of a shipped one) that training starts from; the network is that "
+        "model's but for what you set yourself, and weights that don't fit start anew",
     )
     freeze_encoder: bool = Field(False, description="train all but the encoder")
     attention: Literal["scse"] | None = Field(None, description="in the decoder")
@@ -383,6 +383,19 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     except ValueError as error:
         raise SettingsError(f"--set {override!r}: the value isn't YAML") from error
     return key.strip().split("."), parsed
+
+
+def keys_of(section: str, overrides: Iterable[str]) -> set[str]:
+    """The keys of a section that `key.path=value` overrides set.
+
+    >>> sorted(keys_of("model", ["model.start_from=leaf", "model={density: true}", "training.epochs=5"]))
+    ['density', 'start_from']
+    """
+    keys: set[str] = set()
+    for path, value in map(parse_override, overrides):
+        if path[0] == section:
+            keys |= {path[1]} if len(path) > 1 else set(value if isinstance(value, dict) else ())
+    return keys
 
 
 def _apply(data: Any, override: str) -> None:
