@@ -56,8 +56,8 @@ def train(
     for path, value in map(parse_override, overrides):
         if path[0] == "grouping":
             check_effect(settings, path, value)
-    chosen = keys_of("model", overrides) | (settings.model.model_fields_set if preset is None else set())
-    settings, said = keep_architecture(settings, chosen, Settings.load(config=began) if resume else None)
+    asked = keys_of("model", overrides) | (settings.model.model_fields_set if preset is None else set())
+    settings, said = keep_architecture(settings, asked, Settings.load(config=began) if resume else None)
     for sentence in (*said, *settings.advice()):
         messages().print(f"note: {sentence}")
     dataset = open_data(data, format, labels, settings.labels)
