@@ -104,3 +104,11 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'panembed\[hdbscan\]'"):
         hdbscan(np.zeros((30, 2)))
+
+
+def test_adding_a_constant_changes_nothing() -> None:
+    points, truth = blobs(np.random.default_rng(1), [80, 60, 40])
+    far = np.round(points * 1024).astype(np.float64) / 1024 + 2.0**33
+    assert adjusted_rand_score(hdbscan(far, min_cluster_size=20), truth) == 1.0
+    means = np.stack([points[truth == k].mean(0) for k in range(3)])
+    assert np.allclose(find_centres(far, min_cluster_size=20) - 2.0**33, means, atol=1e-2)

@@ -376,3 +376,15 @@ def test_modes_stay_where_a_mean_shift_step_leaves_them() -> None:
     for mode in modes:
         inside = ((points - mode) ** 2).sum(1) <= 0.7**2
         assert np.linalg.norm(points[inside].mean(0) - mode) < 0.02
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e8, -1e12])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_adding_a_constant_changes_nothing(offset: float, dtype: type) -> None:
+    points, truth = balls(np.random.default_rng(3), [80, 60, 40], 3)
+    points = np.round(points * 64).astype(dtype)  # sums of these with the offset are exact
+    near, far = (mean_shift(points + dtype(move), bandwidth=96) for move in (0, offset))
+    assert np.array_equal(near, far)
+    assert adjusted_rand_score(near, truth) == 1.0
+    moved = find_modes(points + dtype(offset), bandwidth=96) - offset
+    assert np.allclose(moved, find_modes(points, bandwidth=96), atol=0.01)

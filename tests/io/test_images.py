@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from panembed.errors import InputError, OutputError
-from panembed.io.images import find_images, read_image, write_png
+from panembed.io.image_files import find_images
+from panembed.io.images import read_image, write_png
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 
@@ -224,9 +225,6 @@ def test_eight_bits_of_grey_and_alpha(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (grey_alpha_png(16), "16-bit grey with alpha"),
-        (packed_tiff(4), "values of 4 bits, packed"),
-        (packed_tiff(12), "values of 12 bits, packed"),
         (b"", "is empty"),
         (b"hello, I am a text\n" * 9, "not an image of a known kind"),
         (b"GIF89a" + bytes(40), "not an image of a known kind"),
@@ -279,7 +277,9 @@ def test_size_limit_is_ours_not_pillows(tmp_path, monkeypatch, bound):
 
 
 def test_where_pillows_limit_stays_it_is_told_as_a_size(tmp_path, monkeypatch):
-    data = encoded("TIFF", compression="tiff_lzw")
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).convert("CMYK").save(file, "TIFF")  # which is left to Pillow
+    data = file.getvalue()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 14 // 2)
     assert read(tmp_path, data).shape == (9, 14, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 14 // 2 - 1)

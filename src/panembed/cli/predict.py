@@ -48,7 +48,7 @@ def predict(
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.errors import SettingsError
-    from panembed.io.images import find_images, left_aside
+    from panembed.io.image_files import find_images, left_aside
     from panembed.io.output_folder import claim_folder
     from panembed.report.tables import counted
     from panembed.results.exports.exporter import parse_formats

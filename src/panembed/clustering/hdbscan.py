@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panembed.clustering.mean_shift import as_points, assign, spread
+from panembed.clustering.mean_shift import assign, centred, spread
 from panembed.errors import MissingExtraError
 
 Floats = NDArray[np.float32]
@@ -53,7 +53,7 @@ def hdbscan(
     >>> len(set(labels[:50].tolist())), bool(labels[0] != labels[99])
     (1, True)
     """
-    points_ne = as_points(points)
+    points_ne, _ = centred(points)
     if outliers not in ("nearest", "mark"):
         raise ValueError(f"outliers: expected 'nearest' or 'mark', found {outliers!r}")
     sample_s, sample_labels = _cluster_sample(points_ne, min_cluster_size, min_samples, max_samples)
@@ -80,19 +80,20 @@ def find_centres(
     min_cluster_size: int | None = None,
     min_samples: int | None = None,
     max_samples: int = 4096,
-) -> Floats:
+) -> NDArray[np.floating]:
     """Find the means of the clusters of `hdbscan`; parameters and errors as there.
 
     Returns:
-        KxE float32, the largest cluster first.
+        KxE float32, the largest cluster first; float64 where points far from zero have more digits than that.
 
     >>> points = np.repeat([[0.0], [9.0]], [6, 5], axis=0) + 0.01 * np.arange(11)[:, None]
     >>> find_centres(points, min_cluster_size=3).round().tolist()
     [[0.0], [9.0]]
     """
-    points_ne = as_points(points)
+    points_ne, origin_e = centred(points)
     sample_s, labels = _cluster_sample(points_ne, min_cluster_size, min_samples, max_samples)
-    return _means(points_ne[sample_s], labels, int(labels.max(initial=-1)) + 1)
+    means_ke = _means(points_ne[sample_s], labels, int(labels.max(initial=-1)) + 1)
+    return means_ke + origin_e if origin_e.any() else means_ke
 
 
 def _means(sample_se: Floats, labels: NDArray[np.int32], num_clusters: int) -> Floats:

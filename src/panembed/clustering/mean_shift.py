@@ -73,7 +73,7 @@ def mean_shift(
     >>> len(set(labels[:50].tolist())), bool(labels[0] != labels[99])
     (1, True)
     """
-    points_ne = as_points(points)
+    points_ne, _ = centred(points)
     if outliers not in ("nearest", "mark"):
         raise ValueError(f"outliers: expected 'nearest' or 'mark', found {outliers!r}")
     modes_ke, labels, squared = _search(points_ne, bandwidth, seed_bandwidth, min_cluster_size, max_samples)
@@ -96,6 +96,28 @@ def as_points(points: ArrayLike) -> Floats:
     return points_ne
 
 
+def centred(points: ArrayLike) -> tuple[Floats, NDArray[np.float64]]:
+    """As `as_points`, but of points far from zero those digits are kept that tell them apart.
+
+    Returns:
+        NxE float32, less an origin of E float64: the points' mean where it is far beyond their spread, or else 0.
+
+    >>> centred([[1e9], [1e9 + 2]])
+    (array([[-1.],
+           [ 1.]], dtype=float32), array([1.e+09]))
+    """
+    given = np.asarray(points)
+    wide = given.dtype.kind in "iuf" and np.result_type(given.dtype, np.float32) != np.float32
+    if wide and given.ndim == 2 and given.size:
+        exact = given.astype(np.float64, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            origin_e = exact.mean(0)
+            around_ne = exact - origin_e
+        if np.abs(origin_e).max() > 1000 * np.abs(around_ne).max():
+            return as_points(around_ne), origin_e
+    return as_points(given), np.zeros(given.shape[1:2])
+
+
 def find_modes(
     points: ArrayLike,
     *,
@@ -103,16 +125,19 @@ def find_modes(
     seed_bandwidth: float | None = None,
     min_cluster_size: int | None = None,
     max_samples: int = 2048,
-) -> Floats:
+) -> NDArray[np.floating]:
     """Find the modes that `mean_shift` clusters around; parameters and errors as there.
 
     Returns:
         KxE float32, densest first; each has at least `min_cluster_size` points nearest to it and within `bandwidth`.
+        KxE float64 where the points are far from zero and have more digits than float32.
 
     >>> find_modes([[0.0], [1.0], [9.0]], bandwidth=1.5, min_cluster_size=2).round(2).tolist()
     [[0.5]]
     """
-    return _search(as_points(points), bandwidth, seed_bandwidth, min_cluster_size, max_samples)[0]
+    points_ne, origin_e = centred(points)
+    modes_ke = _search(points_ne, bandwidth, seed_bandwidth, min_cluster_size, max_samples)[0]
+    return modes_ke + origin_e if origin_e.any() else modes_ke
 
 
 def _search(

@@ -30,7 +30,8 @@ from panembed.io.atomic import atomic_path, write_text
 from panembed.io.cityscapes import encode_instance_ids
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.contact_sheet import CONTACT_SHEET_FILE
-from panembed.io.images import IMAGE_SUFFIXES, write_png
+from panembed.io.image_files import IMAGE_SUFFIXES
+from panembed.io.images import write_png
 from panembed.io.label_images import write_instances
 from panembed.io.legend import LEGEND_FILE
 from panembed.io.packed import (

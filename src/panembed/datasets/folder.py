@@ -31,7 +31,8 @@ from scipy import ndimage
 
 from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError, SettingsError, shown
-from panembed.io.images import images_in, read_raster
+from panembed.io.image_files import images_in
+from panembed.io.images import read_raster
 from panembed.io.label_images import read_label_image
 from panembed.io.yaml_text import load_yaml
 from panembed.labels.categories import IGNORE, Category, LabelSet

@@ -71,8 +71,8 @@ def write_config(folder: Path, config: ModelConfig) -> None:
         "settings": config.settings,
         "split": config.split,
         "seen": list(config.seen),
-        # JSON has no NaN, which is what PQ of stuff is where the label set has none.
-        "metrics": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in config.metrics.items()},
+        # JSON has no NaN, which is what PQ of stuff is where the label set has none, and no infinity, as a loss may be.
+        "metrics": {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in config.metrics.items()},
     }
     if config.former_grouping:
         data["former_grouping"] = list(config.former_grouping)

@@ -46,6 +46,11 @@ def read_label_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXE
     """
     raster = read_raster(path, max_pixels=max_pixels)
     samples = raster.samples
+    if raster.separate:
+        raise InputError(
+            f"{path}: has {samples.shape[-1]} channels; expected one channel, or RGB of 8 bits; save the ids in one "
+            "channel"
+        )
     if raster.lossy:
         raise InputError(
             f"{path}: is compressed as JPEG, which changes the numbers of a label image; expected PNG or TIFF; export "
@@ -71,8 +76,6 @@ def read_label_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXE
             )
         wide = samples.astype(np.int32)
         return np.ascontiguousarray(wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2])
-    if raster.format == "PNG" and raster.palette is None and raster.bits in (2, 4):
-        samples = samples // (255 // (2**raster.bits - 1))
     if samples.size and int(samples.max()) > np.iinfo(np.int32).max:
         raise InputError(f"{path}: holds the id {int(samples.max())}; expected ids below 2**31; renumber them")
     if samples.size and int(samples.min()) < np.iinfo(np.int32).min:
