@@ -183,7 +183,7 @@ def test_wrong_setting(train, tiny_data, tmp_path, setting, words):
     [
         ("model.encoder=resnet35", ["resnet35"]),
         ("model.architecture=Unett", ["Unett"]),
-        ("model.encoder_weights=weights.pth", ["weights.pth", "no such file"]),
+        ("model.encoder_weights=weights.pth", ["weights.pth", "is no file"]),
         ("grouping.seed_bandwidth=5", ["grouping.seed_bandwidth", "bandwidth 1.5"]),
         ("model.options={foo: 1}", ["foo"]),
         ("model.encoder_weights=packaged", ["packaged", "tu-tf_efficientnet_lite0"]),
