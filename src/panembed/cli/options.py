@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="data set folder, or a COCO panoptic JSON")]
+DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="data set folder, or a COCO JSON")]
 DataFormat = Annotated[
     str,
     typer.Option(
         "--format",
         help="layout of the data, if auto guesses wrong: cvppp, cityscapes, coco-panoptic, "
-        "coco-panoptic-2channel, folder",
+        "coco-panoptic-2channel, coco, masks, folder",
     ),
 ]
 LabelsFile = Annotated[
@@ -49,7 +49,7 @@ def open_data(  # type: ignore[no-untyped-def]
         otherwise: what a labels.yaml would hold, from settings, for a folder that has none.
     """
     from panembed.datasets.folder import label_coding
-    from panembed.datasets.layout import layout_name, open_dataset
+    from panembed.datasets.layout import LAYOUTS, layout_name, open_dataset
     from panembed.errors import SettingsError
 
     options: dict[str, Any] = {}
@@ -59,6 +59,6 @@ def open_data(  # type: ignore[no-untyped-def]
                 f"--labels has no effect on data format {layout}, which knows its classes; leave it out"
             )
         options["labels_file"] = labels
-    elif otherwise is not None and layout_name(data, format) == "folder":
+    elif otherwise is not None and "otherwise" in LAYOUTS[layout_name(data, format)].options:
         options["otherwise"] = label_coding(otherwise, "settings: labels")
     return open_dataset(data, format, **options)

@@ -64,6 +64,9 @@ def census_notes(census: Census, left_out: int = 0) -> list[str]:
         lines.append(f"objects per image: {_range(census.per_image)}")
     if left_out:
         lines.append(f"{left_out} images without annotation are left out")
+    for what, counts in sorted(census.losses.items()):
+        more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
+        lines.append(f"not kept, {what}: {sum(counts.values()):,}, in {', '.join(list(counts)[:5])}{more}")
     for oddity, ids in sorted(census.suspicious.items()):
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
         lines.append(f"worth a look, {oddity}: {', '.join(ids[:5])}{more}")

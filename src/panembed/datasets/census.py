@@ -15,8 +15,10 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import label
 
+from panembed.datasets.object_layers import LayeredDataset
 from panembed.datasets.sample import Dataset, FileDataset, Sample
 from panembed.errors import PanembedError
+from panembed.io.images import IMAGE_SUFFIXES
 from panembed.labels.categories import IGNORE
 
 MOST_OF_IMAGE = 0.6
@@ -45,6 +47,7 @@ class Census:
         image_kinds: how many image files of each kind, such as `PNG RGBA`.
         label_kinds: how many label files of each kind, such as `PNG P`.
         broken: reason by id, for images that can't be used.
+        losses: what the files say and the truth doesn't hold, such as overlaps: a count by id, by what it is.
         suspicious: ids by what is odd about them; they can be used, but may be mistakes.
     """
 
@@ -58,6 +61,7 @@ class Census:
     image_kinds: Counter[str] = field(default_factory=Counter)
     label_kinds: Counter[str] = field(default_factory=Counter)
     broken: dict[str, str] = field(default_factory=dict)
+    losses: dict[str, dict[str, int]] = field(default_factory=dict)
     suspicious: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -93,6 +97,9 @@ def take_census(
         else:
             _count(census, dataset, sample)
             found.look(sample, census)
+            if isinstance(dataset, LayeredDataset):
+                for what, count in dataset.losses(id).items():
+                    census.losses.setdefault(what, {})[id] = count
             if show is not None:
                 show(sample)
         if each is not None:
@@ -123,7 +130,11 @@ def _count(census: Census, dataset: Dataset, sample: Sample) -> None:
 
 
 def _file_kind(path: Path) -> str:
-    """Format and Pillow's mode, such as `PNG I;16`; only the head of the file is read."""
+    """Format and Pillow's mode, such as `PNG I;16`, of pictures; only the head of the file is read."""
+    if path.is_dir():
+        return "folder"
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return path.suffix.lstrip(".").upper() or "file"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

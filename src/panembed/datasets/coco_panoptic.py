@@ -10,16 +10,29 @@ The format of https://cocodataset.org/#format-data, and panopticapi's 2-channel 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panembed.datasets.coco_json import (
+    JSON_FOLDERS,
+    categories_of,
+    check_file_name,
+    holds,
+    image_key,
+    inside,
+    is_int,
+    kind,
+    mentions,
+    photograph_folders,
+    read_json,
+    rows_of,
+)
 from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError, SettingsError
 from panembed.io.coco_panoptic import panoptic_map
@@ -29,9 +42,6 @@ from panembed.labels.panoptic_map import PanopticMap
 
 ENCODINGS = ("ids", "two-channel")
 
-_JSON_FOLDERS = ("", "annotations")
-_IMAGE_FOLDERS = ("", "images", "input_images")
-_SNIFF_BYTES = 2**28
 _CROWD_CHANNEL = 255
 
 
@@ -110,14 +120,14 @@ class CocoPanopticDataset(FileDataset):
         else:
             self.json_path, content = _only_json(root, annotated=not two_channel)
         pngs = _segmentation_folder(root, self.json_path, segmentations)
-        photographs = _image_folders(root, self.json_path, images, pngs)
+        photographs = photograph_folders(root, self.json_path, images, "panoptic_", pngs)
         files: dict[str, tuple[Path, Path]] = {}
         left_out: list[str] = []
         self.image_ids: dict[str, int | str] = {}
         self._entries: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
         listed: dict[Path, set[str]] = {}
         for key, image in content.images.items():
-            name = _inside(self.json_path, image["file_name"])
+            name = inside(self.json_path, image["file_name"])
             id = str(name.with_suffix(""))
             annotation = content.annotations.get(key)
             if annotation is None and not two_channel:
@@ -128,10 +138,10 @@ class CocoPanopticDataset(FileDataset):
                     f"{self.json_path}: two images are called {id!r}; expected a name for each; rename one"
                 )
             if annotation is not None and not two_channel:
-                png, segments = _inside(self.json_path, annotation["file_name"]), annotation["segments_info"]
+                png, segments = inside(self.json_path, annotation["file_name"]), annotation["segments_info"]
             else:
                 png, segments = name.with_suffix(".png"), []
-            there = next((folder for folder in photographs if _holds(folder / name, listed)), photographs[0])
+            there = next((folder for folder in photographs if holds(folder / name, listed)), photographs[0])
             files[id] = (there / name, pngs / png)
             self.image_ids[id] = image["id"]
             self._entries[id] = (image, segments)
@@ -186,28 +196,16 @@ def is_coco_panoptic(root: Path) -> bool:
 
 
 def _json_files(root: Path) -> list[Path]:
-    found = [path for folder in _JSON_FOLDERS for path in sorted((root / folder).glob("*.json"))]
-    return [path for path in found if not path.name.startswith(".") and path.is_file() and _speaks_of_segments(path)]
-
-
-def _speaks_of_segments(path: Path) -> bool:
-    needle = b'"segments_info"'
-    try:
-        with open(path, "rb") as file:
-            rest, read = b"", 0
-            while read < _SNIFF_BYTES and (block := file.read(2**20)):
-                if needle in rest + block:
-                    return True
-                rest, read = block[-len(needle) :], read + len(block)
-    except OSError:
-        pass
-    return False
+    found = [path for folder in JSON_FOLDERS for path in sorted((root / folder).glob("*.json"))]
+    return [
+        path for path in found if not path.name.startswith(".") and path.is_file() and mentions(path, ["segments_info"])
+    ]
 
 
 def _only_json(root: Path, *, annotated: bool) -> tuple[Path, PanopticJson]:
     """The JSON that is meant, where none is named."""
     candidates = _json_files(root)
-    for name in _JSON_FOLDERS:
+    for name in JSON_FOLDERS:
         if root / name / "panoptic.json" in candidates:
             candidates = [root / name / "panoptic.json"]
     if not candidates:
@@ -243,45 +241,6 @@ def _segmentation_folder(root: Path, json_path: Path, named: str | os.PathLike[s
     raise InputError(f"{json_path}: its folder of PNGs was not found; expected {places}; move it there")
 
 
-def _image_folders(root: Path, json_path: Path, named: str | os.PathLike[str] | None, pngs: Path) -> list[Path]:
-    if named is not None:
-        if not (root / named).is_dir():
-            raise InputError(f"{root / named}: no such folder; expected the photographs in it")
-        return [root / named]
-    stem = json_path.stem.removeprefix("panoptic_")
-    places = [*(root / name for name in (*_IMAGE_FOLDERS, stem)), json_path.parent]
-    # Photographs that are PNGs have the names of their segmentations, which must not be taken for them.
-    return [place for place in dict.fromkeys(places) if place != pngs]
-
-
-def _holds(path: Path, listed: dict[Path, set[str]]) -> bool:
-    """Is there such a file? A folder is listed once, since a data set may have 100,000 images."""
-    folder = path.parent
-    if folder not in listed:
-        try:
-            listed[folder] = {entry.name for entry in os.scandir(folder)}
-        except (OSError, ValueError):
-            listed[folder] = set()
-    return path.name in listed[folder]
-
-
-def _inside(source: Path, name: str) -> PurePosixPath:
-    """A name from a JSON, if it can only lead into the folder that it is meant for.
-
-    >>> _inside(Path("a.json"), "../secret.png")
-    Traceback (most recent call last):
-    panembed.errors.InputError: a.json: the file_name '../secret.png' leads out of the data; expected a name inside ...
-    """
-    path, foreign = PurePosixPath(name), PureWindowsPath(name)
-    outside = path.is_absolute() or foreign.drive or foreign.root or ".." in path.parts or ".." in foreign.parts
-    if outside or not path.name or any(ord(letter) < 32 for letter in name):
-        raise InputError(
-            f"{source}: the file_name {name[:80]!r} leads out of the data; expected a name inside the folder, without "
-            "'..'; mend the JSON"
-        )
-    return path
-
-
 def read_panoptic_json(path: str | os.PathLike[str], *, annotated: bool = True) -> PanopticJson:
     """Read a COCO panoptic JSON, and check every entry.
 
@@ -302,36 +261,28 @@ def read_panoptic_json(path: str | os.PathLike[str], *, annotated: bool = True) 
     (LabelSet(1=leaf*; * thing), ['7'])
     """
     path = Path(path)
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a COCO panoptic JSON; check the path") from error
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror}); check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: is not valid JSON ({cause}); expected COCO panoptic; export it again") from error
+    data = read_json(path, "a COCO panoptic JSON")
     if not isinstance(data, dict):
-        raise InputError(f"{path}: holds {_kind(data)}; expected the keys images, annotations and categories")
+        raise InputError(f"{path}: holds {kind(data)}; expected the keys images, annotations and categories")
     parts = ("images", "annotations", "categories") if annotated else ("images", "categories")
-    rows = {part: _rows(path, data, part) for part in parts}
-    label_set = _label_set(path, rows["categories"])
+    rows = {part: rows_of(path, data, part) for part in parts}
+    label_set = categories_of(path, rows["categories"])
     images: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(rows["images"]):
         where = f"images[{number}]"
-        key = _image_key(path, where, "id", row)
-        _text(path, where, row)
+        key = image_key(path, where, "id", row)
+        check_file_name(path, where, row)
         for side in ("height", "width"):
-            if side in row and not (_is_int(row[side]) and row[side] > 0):
-                raise InputError(f"{path}: {where}.{side} is {_kind(row[side])}; expected a whole number of pixels")
+            if side in row and not (is_int(row[side]) and row[side] > 0):
+                raise InputError(f"{path}: {where}.{side} is {kind(row[side])}; expected a whole number of pixels")
         if key in images:
             raise InputError(f"{path}: {where}.id {key} occurs twice; expected every image once")
         images[key] = row
     annotations: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(rows.get("annotations", [])):
         where = f"annotations[{number}]"
-        key = _image_key(path, where, "image_id", row)
-        _text(path, where, row)
+        key = image_key(path, where, "image_id", row)
+        check_file_name(path, where, row)
         _check_segments(path, where, row)
         if key not in images:
             raise InputError(f"{path}: {where}.image_id {key} is not in images; expected an image for every annotation")
@@ -341,59 +292,12 @@ def read_panoptic_json(path: str | os.PathLike[str], *, annotated: bool = True) 
     return PanopticJson(label_set, images, annotations)
 
 
-def _rows(path: Path, data: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
-    if part not in data:
-        raise InputError(f"{path}: has no {part}; expected the keys images, annotations and categories")
-    rows = data[part]
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: {part} is {_kind(rows)}; expected a list")
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}: {part}[{number}] is {_kind(row)}; expected an object with keys")
-    return rows
-
-
-def _label_set(path: Path, rows: list[dict[str, Any]]) -> LabelSet:
-    for number, row in enumerate(rows):
-        where = f"categories[{number}]"
-        for key in ("id", "name", "isthing"):
-            if key not in row:
-                raise InputError(f"{path}: {where} has no {key}; expected id, name, isthing and perhaps color")
-        if not _is_int(row["id"]):
-            raise InputError(f"{path}: {where}.id is {_kind(row['id'])}; expected a whole number 0..65534")
-        if not isinstance(row["name"], str) or not row["name"]:
-            raise InputError(f"{path}: {where}.name is {_kind(row['name'])}; expected a text")
-        if row["isthing"] not in (0, 1):
-            raise InputError(f"{path}: {where}.isthing is {_kind(row['isthing'])}; expected 0 or 1")
-        color = row.get("color")
-        if color is not None and not (
-            isinstance(color, list) and len(color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in color)
-        ):
-            raise InputError(f"{path}: {where}.color is {_kind(color)}; expected [r, g, b], 0..255 each")
-    try:
-        return LabelSet.from_list(rows)
-    except SettingsError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _image_key(path: Path, where: str, key: str, row: Mapping[str, Any]) -> str:
-    value = row.get(key)
-    if not (_is_int(value) or (isinstance(value, str) and value)):
-        raise InputError(f"{path}: {where}.{key} is {_kind(value)}; expected a whole number or a text")
-    return str(value)
-
-
-def _text(path: Path, where: str, row: Mapping[str, Any]) -> None:
-    if not isinstance(row.get("file_name"), str):
-        raise InputError(f"{path}: {where}.file_name is {_kind(row.get('file_name'))}; expected a text")
-
-
 def _check_segments(path: Path, where: str, row: Mapping[str, Any]) -> None:
     segments = row.get("segments_info")
     if not isinstance(segments, list):
-        raise InputError(f"{path}: {where}.segments_info is {_kind(segments)}; expected a list")
+        raise InputError(f"{path}: {where}.segments_info is {kind(segments)}; expected a list")
     for segment in segments:
-        fine = isinstance(segment, dict) and _is_int(segment.get("id")) and _is_int(segment.get("category_id"))
+        fine = isinstance(segment, dict) and is_int(segment.get("id")) and is_int(segment.get("category_id"))
         if not fine or segment.get("iscrowd", 0) not in (0, 1):
             raise InputError(
                 f"{path}: {where} has the segment {str(segment)[:80]}; expected whole numbers id and category_id, and "
@@ -422,13 +326,3 @@ def _two_channel_map(rgb: NDArray[np.uint8], label_set: LabelSet, source: str) -
     instance = np.where(thing & ~is_crowd, number + 1, 0)
     semantic = classes[category]
     return PanopticMap(semantic, instance, [(index, 0) for index in np.unique(semantic[is_crowd]).tolist()])
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _kind(value: Any) -> str:
-    return (
-        "nothing" if value is None else f"{value!r:.60}" if isinstance(value, (str, int, float)) else str(type(value))
-    )

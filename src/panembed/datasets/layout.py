@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from panembed.datasets.cityscapes import CityscapesDataset, is_cityscapes
+from panembed.datasets.coco_instances import CocoInstancesDataset, is_coco_instances, is_instances_json
 from panembed.datasets.coco_panoptic import CocoPanopticDataset, is_coco_panoptic
 from panembed.datasets.cvppp import CvpppDataset, is_cvppp
 from panembed.datasets.folder import LABEL_FOLDERS, LABELS_FILE, FolderDataset, is_folder
+from panembed.datasets.mask_files import MaskFilesDataset, is_mask_files
 from panembed.datasets.sample import Dataset
 from panembed.errors import InputError, SettingsError, printable
 
@@ -44,7 +46,7 @@ def _is_plain_folder(root: Path) -> bool:
     """A folder of label images, unless its `panoptic/` is the PNG folder of a COCO panoptic JSON."""
     labels = [name for name in LABEL_FOLDERS if (root / name).is_dir()]
     of_json = labels == ["panoptic"] and not (root / LABELS_FILE).exists() and is_coco_panoptic(root)
-    return is_folder(root) and not of_json
+    return is_folder(root) and not of_json and not is_mask_files(root)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -66,6 +68,19 @@ LAYOUTS: dict[str, Layout] = {
         "a JSON with images and categories, and PNGs whose red is the category and whose green is the object",
         ("json_file", "segmentations", "images"),
     ),
+    "coco": Layout(
+        # COCO's own annotations/ holds panoptic files, too, which say more.
+        lambda root: is_coco_instances(root) and not is_coco_panoptic(root),
+        CocoInstancesDataset,
+        "a JSON with images, annotations and categories whose annotations have polygons or run-length codes",
+        ("json_file", "images"),
+    ),
+    "masks": Layout(
+        is_mask_files,
+        MaskFilesDataset,
+        "ID/images/ID.png and ID/masks/*.png, a mask for every object; or images/NAME.png and masks/NAME/*.png",
+        ("otherwise",),
+    ),
     "folder": Layout(
         _is_plain_folder,
         FolderDataset,
@@ -74,14 +89,14 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 
-_JSON_LAYOUTS = ("coco-panoptic", "coco-panoptic-2channel")
+_JSON_LAYOUTS = ("coco-panoptic", "coco-panoptic-2channel", "coco")
 
 
 def open_dataset(root: str | os.PathLike[str], format: str = "auto", **options: Any) -> Dataset:
     """Open a data set folder.
 
     Args:
-        root: the folder; or, of several COCO panoptic JSON files in one, the file that is meant.
+        root: the folder; or, of several COCO JSON files in one, the file that is meant.
         format: the name of its layout, one of `LAYOUTS`, or auto: recognise it by its files.
         options: for the layout; see its class (`FolderDataset` and `CocoPanopticDataset` take some).
 
@@ -134,7 +149,7 @@ def layout_name(root: str | os.PathLike[str], format: str = "auto") -> str:
             raise SettingsError(
                 f"{root}: is a JSON file, but data format {format} is laid out in a folder; give the folder"
             )
-        return _JSON_LAYOUTS[0] if format == "auto" else format
+        return format if format != "auto" else "coco" if is_instances_json(root) else "coco-panoptic"
     if not root.is_dir():
         found = "is a file" if root.exists() else "no such folder"
         raise InputError(f"{root}: {found}; expected a data set folder; check the path")
