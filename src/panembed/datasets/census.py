@@ -18,7 +18,7 @@ from skimage.measure import label
 from panembed.datasets.object_layers import LayeredDataset
 from panembed.datasets.sample import Dataset, FileDataset, Sample
 from panembed.errors import PanembedError
-from panembed.io.images import IMAGE_SUFFIXES
+from panembed.io.image_files import IMAGE_SUFFIXES
 from panembed.labels.categories import IGNORE
 
 MOST_OF_IMAGE = 0.6

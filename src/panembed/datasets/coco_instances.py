@@ -35,8 +35,9 @@ from panembed.datasets.object_layers import BACKGROUND, NO_OUTLINE, OUTSIDE, SCO
 from panembed.datasets.splits import SPLIT_FILE
 from panembed.errors import InputError, shown
 from panembed.io.coco_masks import decode_rle, polygon_mask
-from panembed.io.images import MAX_PIXELS, read_image
+from panembed.io.images import read_image
 from panembed.io.polygon_fill import reaches_out
+from panembed.io.raster import MAX_PIXELS
 from panembed.labels.categories import LabelSet
 from panembed.labels.object_masks import ObjectMask, Window, union
 

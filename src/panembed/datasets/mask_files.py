@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from panembed.datasets.folder import OBJECTS, LabelCoding
 from panembed.datasets.object_layers import LayeredDataset
 from panembed.errors import InputError
-from panembed.io.images import images_in
+from panembed.io.image_files import images_in
 from panembed.io.label_images import read_label_image
 from panembed.labels.categories import LabelSet
 from panembed.labels.object_masks import NOTHING, ObjectMask, Window

@@ -9,7 +9,8 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
-from panembed.io.images import MAX_PIXELS, read_image
+from panembed.io.images import read_image
+from panembed.io.raster import MAX_PIXELS
 
 _ORIENTATION = 0x0112
 
