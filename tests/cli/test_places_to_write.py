@@ -32,7 +32,7 @@ def test_output_in_use(cli, tiny_model, tiny_data, tiny_config, tmp_path, files_
     ):
         outcome = cli(*arguments, "--output", place)
         assert outcome.code == 1
-        assert f"{place}: the folder is in use" in outcome.sentence()
+        assert f"{place}: holds files already" in outcome.sentence()
         assert "--overwrite" in outcome.sentence()
         assert files_of(place) == {"thesis.txt": b"years of work"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,7 +101,6 @@ def evaluate(
     from panembed.evaluation.predictions.matching import match_predictions
     from panembed.evaluation.predictions.stored import open_predictions
     from panembed.evaluation.scores import evaluate_model, evaluate_predictions
-    from panembed.io.output_folder import claim_folder
     from panembed.labels.panoptic_map import PanopticMap
     from panembed.report.worst import draw_worst
 
@@ -108,39 +108,51 @@ def evaluate(
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
     dataset = open_data(data, format, labels, None if model is None else trained_model.labels_of(model))
     oracles: dict[str, dict[str, float | None]] = {}
-    with bar() as progress:
-        task = progress.add_task("evaluating", total=None, note="")
+    with ExitStack() as held:
+        with bar() as progress:
+            task = progress.add_task("evaluating", total=None, note="")
 
-        def each(id: str, prediction: PanopticMap) -> None:
-            progress.advance(task)
+            def each(id: str, prediction: PanopticMap) -> None:
+                progress.advance(task)
 
-        if model is not None:
-            split = split or "test"
-            loaded = trained_model.load(model, device=device, overrides=overrides)
-            ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
-            folder = claim_folder(output, overwrite=overwrite, stale=_NOT_ALWAYS)
-            progress.update(task, total=len(ids))
-            if oracle:
-                evaluation, oracles = evaluate_oracles(
-                    loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures
-                )
+            if model is not None:
+                split = split or "test"
+                loaded = trained_model.load(model, device=device, overrides=overrides)
+                ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
+                folder = _claim(output, overwrite, held)
+                progress.update(task, total=len(ids))
+                if oracle:
+                    evaluation, oracles = evaluate_oracles(
+                        loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures
+                    )
+                else:
+                    evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
             else:
-                evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
-        else:
-            assert predictions is not None
-            split = split or ("test" if has_test(dataset) else "all")
-            ids = choose_ids(dataset, split)
-            stored = open_predictions(predictions, dataset.label_set, prediction_format)
-            matched = match_predictions(stored, dataset, ids, allow_missing=allow_missing)
-            folder = claim_folder(output, overwrite=overwrite, stale=_NOT_ALWAYS)
-            progress.update(task, total=len(ids))
-            evaluation = evaluate_predictions(matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
-    scored = (model or predictions or folder).resolve()
-    _write_and_show(evaluation, oracles, overrides, scored.name if scored.is_dir() else scored.stem, folder)
-    if predictions is not None:
-        _say_what_was_scored(matched, prediction_format == "auto")
-    draw_worst(dataset, evaluation, folder)
-    messages().print(f"scored: {split} images; written to {folder}")
+                assert predictions is not None
+                split = split or ("test" if has_test(dataset) else "all")
+                ids = choose_ids(dataset, split)
+                stored = open_predictions(predictions, dataset.label_set, prediction_format)
+                matched = match_predictions(stored, dataset, ids, allow_missing=allow_missing)
+                folder = _claim(output, overwrite, held)
+                progress.update(task, total=len(ids))
+                evaluation = evaluate_predictions(
+                    matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures
+                )
+        scored = (model or predictions or folder).resolve()
+        _write_and_show(evaluation, oracles, overrides, scored.name if scored.is_dir() else scored.stem, folder)
+        if predictions is not None:
+            _say_what_was_scored(matched, prediction_format == "auto")
+        draw_worst(dataset, evaluation, folder)
+        messages().print(f"scored: {split} images; written to {folder}")
+
+
+def _claim(output: Path, overwrite: bool, held: ExitStack) -> Path:
+    """The output folder, which is ours until `held` ends, without files that not every evaluation writes."""
+    from panembed.io.output_folder import claim_folder, held_folder
+
+    folder = claim_folder(output, overwrite=overwrite)
+    held.enter_context(held_folder(folder))
+    return claim_folder(folder, overwrite=True, stale=_NOT_ALWAYS)
 
 
 def _write_and_show(

@@ -10,6 +10,8 @@ import typer
 
 from panembed.cli.options import Device, ModelName, OutputFolder, Overwrite, PredictionSettings
 
+_INSTEAD = "--overwrite, or go on with a prediction by --resume"
+
 
 def predict(
     model: ModelName,
@@ -28,16 +30,24 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="FORMAT,...",
-            help="also write rois (ImageJ), geojson (QuPath), coco, coco-rle, labels (TIFF), yolo, or all of these; "
+            help="also write rois (ImageJ), geojson (QuPath), coco, coco-rle, labels (TIFF), colors (PNG), "
+            "yolo, or all of these; "
             "cvppp (the leaf challenge's HDF5)",
         ),
     ] = None,
     set_: PredictionSettings = None,
+    numbers: Annotated[
+        bool, typer.Option("--numbers", help="write each object's number (instance_id of objects.csv) on the overlays")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the prediction in the output folder that was stopped")
+    ] = False,
 ) -> None:
     """Segment images.
 
     For each: NAME_instances.png, NAME_semantic.png and NAME_overlay.png. For all: objects.csv, summary.csv,
-    panoptic.json with panoptic/NAME.png (COCO panoptic). Files that can't be read are named in failed.csv.
+    panoptic.json with panoptic/NAME.png (COCO panoptic). Files that can't be read are named in failed.csv. What was
+    done is noted in prediction.jsonl, by which --resume goes on; `panembed measure` measures pictures that you edited.
 
     Example: panembed predict --model runs/leaf photos --output results
 
@@ -45,39 +55,56 @@ def predict(
 
     Example: panembed predict --model nuclei tissue --output results --write rois,geojson
     """
+    import panembed
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.errors import SettingsError
+    from panembed.inference.model_folder import fingerprint
     from panembed.io.image_files import find_images, left_aside
-    from panembed.io.output_folder import claim_folder
+    from panembed.io.output_folder import claim_folder, held_folder
     from panembed.report.tables import counted
     from panembed.results.exports.exporter import parse_formats
     from panembed.results.prediction_folder import PredictionFolder
+    from panembed.results.resuming import begin, outcomes
 
+    if resume and overwrite:
+        raise SettingsError("--resume goes on with a prediction and --overwrite begins it anew; give one of them")
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
     formats = parse_formats(write or ())
     files = find_images(inputs)
     loaded = trained_model.load(model, device=device, overrides=set_ or ())
-    folder = claim_folder(output, overwrite=overwrite, inputs=files)
+    folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files)
     if others := left_aside(inputs):
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         messages().print(f"note: {counted(len(others), 'file')} of other kinds left aside: {names}")
+    call = {
+        "panembed": panembed.__version__,
+        "model": str(model),
+        "weights": fingerprint(model),
+        "classes": loaded.label_set.to_list(),
+        "set": set_ or [],
+        "pixel_size": pixel_size,
+        "write": list(formats),
+        "numbers": numbers,
+    }
     started = time.monotonic()
-    predictions = PredictionFolder(folder, loaded.label_set, pixel_size, formats)
-    try:
-        with bar() as progress, predictions:
-            task = progress.add_task("predicting", total=len(files), note="")
-            for path, result in loaded.predict_files(files):
-                error = predictions.add(path, result)
-                if error is not None:
-                    progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
-                progress.advance(task)
-    except KeyboardInterrupt as error:
-        if not predictions.has_tables:
-            raise
-        done = f"{predictions.num_images} of {len(files)} images are done, and {folder} tells of these"
-        raise KeyboardInterrupt(done) from error
+    with held_folder(folder):
+        record = begin(folder, call, resume=resume)
+        predictions = PredictionFolder(folder, loaded.label_set, pixel_size, formats, record=record, numbered=numbers)
+        try:
+            with bar() as progress, predictions:
+                task = progress.add_task("predicting", total=len(files), note="")
+                for path, result, drawn in outcomes(files, record, loaded.label_set, loaded.predict_files):
+                    error = predictions.add(path, result, drawn=drawn)
+                    if error is not None:
+                        progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
+                    progress.advance(task)
+        except KeyboardInterrupt as error:
+            if not predictions.has_tables:
+                raise
+            done = f"{predictions.num_images} of {len(files)} images are done, and {folder} tells of these"
+            raise KeyboardInterrupt(f"{done}; --resume goes on") from error
     messages().print(
         f"{counted(predictions.num_images, 'image')}, {counted(predictions.num_objects, 'object')} in "
         f"{time.monotonic() - started:.1f} s; written to {folder}"

@@ -7,6 +7,7 @@ can be listed without it.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from pathlib import Path
 
@@ -71,6 +72,28 @@ def shipped_folder(name: str | os.PathLike[str]) -> Path:
     raise ModelError(
         f"model {wanted}: no such file or folder, nor a shipped model; {trained}, or one of {', '.join(names)}{hint}"
     )
+
+
+def fingerprint(name: str | os.PathLike[str]) -> str:
+    """A text that is another one where the model's weights or settings are others.
+
+    Args:
+        name: M of the command line.
+
+    Raises:
+        ModelError: there is none.
+
+    >>> fingerprint("leaf") == fingerprint(SHIPPED / "leaf") != fingerprint("nuclei")
+    True
+    """
+    folder = resolve_model_folder(name)
+    found = hashlib.sha256()
+    files = [folder] if folder.is_file() else [p for p in folder.iterdir() if p.suffix not in (".md", ".png")]
+    for path in sorted(path for path in files if path.is_file()):
+        found.update(path.name.encode(errors="replace") + b"\0")
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def is_shipped(folder: str | os.PathLike[str]) -> bool:

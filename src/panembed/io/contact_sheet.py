@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,12 @@ def drawable(name: str) -> str:
     return "".join("?" if unicodedata.category(sign) in ("Cc", "Zl", "Zp", "Cs") else sign for sign in name)
 
 
-def name_font() -> ImageFont.FreeTypeFont:
-    """The font of names in pictures: Matplotlib's, which knows more letters than Pillow's own."""
+@lru_cache(maxsize=64)
+def name_font(size: float = 11) -> ImageFont.FreeTypeFont:
+    """The font of names in pictures, so many pixels high: Matplotlib's, which knows more letters than Pillow's own."""
     from matplotlib import get_data_path
 
-    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 11)
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 class Gallery:

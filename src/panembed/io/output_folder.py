@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from panembed.errors import OutputError
+from panembed.io.lock import folder_lock
+
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}(\.\w+)?")
+"""What `panembed.io.atomic.atomic_path` calls a file before it is whole."""
 
 
 def claim_folder(
@@ -40,7 +46,7 @@ def claim_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not overwrite and any(folder.iterdir()):
-            raise OutputError(f"{folder}: the folder is in use; choose another, or allow it with {instead}")
+            raise OutputError(f"{folder}: holds files already; choose another folder, or allow it with {instead}")
         for name in stale:
             (folder / name).unlink(missing_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -48,6 +54,43 @@ def claim_folder(
     except OSError as error:
         raise OutputError(f"{folder}: can't be created ({error.strerror}); choose another place") from error
     return folder
+
+
+@contextmanager
+def held_folder(folder: Path, doing: str = "writes") -> Iterator[None]:
+    """Keep other processes from writing into a folder of results while the block runs.
+
+    Args:
+        folder: that exists.
+        doing: what another process may be doing there, for the error message.
+
+    Raises:
+        OutputError: another process is at it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, held_folder(Path(folder)):
+    ...     with held_folder(Path(folder), "predicts"):
+    ...         pass
+    Traceback (most recent call last):
+    panembed.errors.OutputError: ...: another process predicts there; wait for its end, or choose another folder
+    """
+    with folder_lock(folder) as ours:
+        if not ours:
+            raise OutputError(f"{folder}: another process {doing} there; wait for its end, or choose another folder")
+        yield
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files below a folder that a process which was killed had begun to write.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in (".a.0123abcd.png", ".hidden", "a.png"):
+    ...         _ = (Path(folder) / name).write_text("")
+    ...     [path.name for path in leftovers(Path(folder))]
+    ['.a.0123abcd.png']
+    """
+    return [path for path in folder.rglob(".*") if path.is_file() and _LEFTOVER.fullmatch(path.name)]
 
 
 def free_name(path: str | os.PathLike[str]) -> Path:

@@ -16,6 +16,7 @@ from panembed.io.tables import csv_writer, write_csv
 from panembed.labels.categories import LabelSet
 from panembed.results.exports.exporter import FORMATS, Exporter, open_exporter
 from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
+from panembed.results.record import PredictionRecord
 from panembed.results.result import PanopticResult
 
 _SUMMARY_COLUMNS = ("file", "width", "height", "objects")
@@ -40,6 +41,8 @@ class PredictionFolder:
         pixel_size: side of a pixel in the user's unit of length; see `panembed.results.measure.measure_objects`.
         formats: of `panembed.results.exports.exporter.FORMATS`, what to write besides. Files that an earlier call wrote
             in one of the others are removed, as they would pass for these results.
+        record: is told of every image whose files are written; see `panembed.results.record.PredictionRecord`.
+        numbered: whether overlays show the numbers of the objects.
 
     Attributes:
         num_images: written so far, or waiting to be.
@@ -49,7 +52,14 @@ class PredictionFolder:
     """
 
     def __init__(
-        self, folder: Path, label_set: LabelSet, pixel_size: float | None = None, formats: Sequence[str] = ()
+        self,
+        folder: Path,
+        label_set: LabelSet,
+        pixel_size: float | None = None,
+        formats: Sequence[str] = (),
+        *,
+        record: PredictionRecord | None = None,
+        numbered: bool = False,
     ) -> None:
         self.folder = folder
         self.label_set = label_set
@@ -58,6 +68,8 @@ class PredictionFolder:
         self.num_objects = 0
         self.failed: list[dict[str, str]] = []
         self.has_tables = False
+        self.record = record
+        self.numbered = numbered
         self._exporters: list[Exporter] = [open_exporter(name, folder, label_set) for name in formats]
         self._others = [format for name, format in FORMATS.items() if name not in formats]
         written = ["{}_instances.png", *(exporter.format.each for exporter in self._exporters)]
@@ -110,8 +122,13 @@ class PredictionFolder:
         self._waiting.clear()
         self.num_images = self._num_written
 
-    def add(self, path: Path, result: PanopticResult | PanembedError) -> PanembedError | None:
+    def add(self, path: Path, result: PanopticResult | PanembedError, *, drawn: bool = False) -> PanembedError | None:
         """Take in what became of an input file.
+
+        Args:
+            path: of the file.
+            result: or its error.
+            drawn: its pictures are there already; the image of the result isn't looked at.
 
         Returns:
             The error, if there is one: the file's own, that another input has its name, or that the name can't be
@@ -141,7 +158,7 @@ class PredictionFolder:
         self.num_images += 1
         while len(self._waiting) >= _MAX_WAITING:
             self._waiting.popleft().result()
-        self._waiting.append(self._writer.submit(self._write, path, result))
+        self._waiting.append(self._writer.submit(self._write, path, result, drawn))
         return None
 
     def _checked(self, path: Path, result: PanopticResult) -> PanopticResult | InputError:
@@ -153,11 +170,13 @@ class PredictionFolder:
             return error
         return result
 
-    def _write(self, path: Path, result: PanopticResult) -> None:
-        result.save(self.folder)
+    def _write(self, path: Path, result: PanopticResult, drawn: bool) -> None:
+        if not drawn:
+            result.save(self.folder, numbered=self.numbered)
         self._coco.add(path.name, result.panoptic)
         rows = result.measure(pixel_size=self.pixel_size)
-        self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in enumerate(rows, 1))
+        named = zip(result.numbers, rows, strict=True)
+        self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in named)
         for exporter in self._exporters:
             exporter.add(path, result, rows)
         for other in self._others:
@@ -167,6 +186,8 @@ class PredictionFolder:
         height, width = result.panoptic.shape
         row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
         self._write_summary([row | {_column(name): number for name, number in result.counts().items()}])
+        if self.record is not None:
+            self.record.add(path, result)
         self.num_objects += len(rows)
         self._num_written += 1
 

@@ -41,7 +41,7 @@ def instance_annotations(result: PanopticResult, coding: Coding = "polygons") ->
     found = result.outlines() if coding == "polygons" else {}
     ids, scores = result.instance_ids(), result.scores
     rows = []
-    for number, segment in enumerate(result.objects, start=1):
+    for place, (number, segment) in enumerate(zip(result.numbers, result.objects, strict=True)):
         row: dict[str, Any] = {
             "category_id": result.label_set[segment.category].id,
             "segmentation": [joined(polygon.rings).ravel().tolist() for polygon in found[number]]
@@ -53,7 +53,7 @@ def instance_annotations(result: PanopticResult, coding: Coding = "polygons") ->
             "instance_id": number,
         }
         if scores is not None:
-            row["score"] = round(float(scores[number - 1]), 4)
+            row["score"] = round(float(scores[place]), 4)
         rows.append(row)
     return rows
 

@@ -42,10 +42,8 @@ class SubmissionExporter(Exporter):
                 f"{path}: is no image of the challenge; --write cvppp expects files called plantNNN_rgb.png in folders "
                 "A1 to A5"
             )
-        if len(result.objects) > _MOST_LEAVES:
-            raise InputError(
-                f"{path}: has {len(result.objects)} objects; the challenge's format holds at most {_MOST_LEAVES}"
-            )
+        if (largest := max(result.numbers, default=0)) > _MOST_LEAVES:
+            raise InputError(f"{path}: has {largest} objects; the challenge's format holds at most {_MOST_LEAVES}")
 
     def add(self, path: Path, result: PanopticResult, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep the labels of one plant."""

@@ -34,6 +34,7 @@ FORMATS: dict[str, Format] = {
     "coco": Format("coco_instances.PolygonExporter", all="instances.json"),
     "coco-rle": Format("coco_instances.RleExporter", all="instances_rle.json"),
     "labels": Format("label_tiff.LabelTiffExporter", each="{}_labels.tif"),
+    "colors": Format("color_png.ColorPngExporter", each="{}_colors.png"),
     "yolo": Format("yolo.YoloExporter", each="yolo/labels/{}.txt", all="yolo/data.yaml"),
     "cvppp": Format("cvppp_submission.SubmissionExporter", all="submission.h5"),
 }

@@ -38,7 +38,7 @@ def feature_collection(result: PanopticResult, rows: Sequence[Mapping[str, Any]]
     rows = result.measure() if rows is None else rows
     found = result.outlines()
     features = []
-    for number, (segment, row) in enumerate(zip(result.objects, rows, strict=True), start=1):
+    for number, segment, row in zip(result.numbers, result.objects, rows, strict=True):
         category = result.label_set[segment.category]
         measured = {
             name: float(value)

@@ -36,7 +36,7 @@ def rois(result: PanopticResult) -> list[ImagejRoi]:
     """
     found = result.outlines()
     regions = []
-    for number, segment in enumerate(result.objects, start=1):
+    for number, segment in zip(result.numbers, result.objects, strict=True):
         region = _region(found[number])
         region.name = str(number)
         region.group = min(segment.category, 255)

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from panembed.io.atomic import atomic_path
+from panembed.results.exports.color_png import MOST_COLORS, palette
 from panembed.results.exports.exporter import Exporter
 from panembed.results.result import PanopticResult
 
@@ -25,9 +26,12 @@ class LabelTiffExporter(Exporter):
     def add(self, path: Path, result: PanopticResult, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the labels of one image."""
         ids, scale = result.instance_ids(), result.pixel_size
-        small = len(result.objects) <= _MOST_IN_IMAGEJ
+        small = max(result.numbers, default=0) <= _MOST_IN_IMAGEJ
         options: dict[str, Any] = {"imagej": True} if small else {"ome": True, "compression": "zlib"}
         metadata: dict[str, Any] = {"axes": "YX"}
+        if small:
+            # ImageJ's colour table has 256 places, which it spreads between these numbers.
+            metadata |= {"LUTs": [palette().T], "min": 0.0, "max": float(max(MOST_COLORS, *result.numbers, 0))}
         if scale is not None and small:
             options["resolution"] = (1 / scale.length, 1 / scale.length)
             metadata |= {"unit": scale.unit}

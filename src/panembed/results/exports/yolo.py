@@ -33,7 +33,7 @@ def lines(result: PanopticResult) -> list[str]:
     found = result.outlines()
     place = {index: number for number, index in enumerate(result.label_set.things)}
     texts = []
-    for number, segment in enumerate(result.objects, start=1):
+    for number, segment in zip(result.numbers, result.objects, strict=True):
         ring = joined([ring for polygon in found[number] for ring in polygon.rings])
         corners = (f"{x / width:.7g} {y / height:.7g}" for x, y in ring.tolist())
         texts.append(f"{place[segment.category]} {' '.join(corners)}")
