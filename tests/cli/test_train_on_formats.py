@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from roifile import ImagejRoi, roiwrite
 
 from panembed.datasets.layout import open_dataset
 from panembed.datasets.synthetic import SyntheticDataset
@@ -43,7 +45,63 @@ def bowl(root):
             Image.fromarray(mask.astype(np.uint8) * 255).save(root / f"{id}/masks/{number:04}.png")
 
 
-@pytest.mark.parametrize("write", [coco, bowl])
+def corners(mask):
+    rows, columns = np.nonzero(mask)
+    left, top, right, bottom = (int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def labelme(root):
+    for id in PLANTS.ids:
+        sample = PLANTS.load(id)
+        Image.fromarray(sample.image).save(root / f"{id}.jpg")
+        shapes = [{"label": "leaf", "points": corners(m), "shape_type": "polygon"} for _, m in objects(sample.truth)]
+        data = {"shapes": shapes, "imagePath": f"{id}.jpg", "imageHeight": 64, "imageWidth": 64}
+        (root / f"{id}.json").write_text(json.dumps(data))
+
+
+def yolo(root):
+    for folder in ("images", "labels"):
+        (root / folder / "train").mkdir(parents=True)
+    (root / "data.yaml").write_text("names: {0: leaf}\n")
+    for id in PLANTS.ids:
+        sample = PLANTS.load(id)
+        Image.fromarray(sample.image).save(root / f"images/train/{id}.jpg")
+        fractions = [(np.array(corners(mask)) / 64).ravel().tolist() for _, mask in objects(sample.truth)]
+        lines = [" ".join(["0", *map(str, numbers)]) for numbers in fractions]
+        (root / f"labels/train/{id}.txt").write_text("\n".join(lines))
+
+
+def rois(root):
+    for id in PLANTS.ids:
+        sample = PLANTS.load(id)
+        tifffile.imwrite(root / f"{id}.tif", sample.image, photometric="rgb")
+        regions = [ImagejRoi.frompoints(np.array(corners(m)), name=str(n)) for n, m in objects(sample.truth)]
+        roiwrite(root / f"{id}_RoiSet.zip", regions)
+
+
+def geojson(root):
+    for id in PLANTS.ids:
+        sample = PLANTS.load(id)
+        Image.fromarray(sample.image).save(root / f"{id}.png")
+        rows = [
+            {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners(mask)]}, "properties": {}}
+            for _, mask in objects(sample.truth)
+        ]
+        (root / f"{id}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": rows}))
+
+
+def stacks(root):
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for id in PLANTS.ids:
+        sample = PLANTS.load(id)
+        Image.fromarray(sample.image).save(root / f"images/{id}.png")
+        pages = np.array([mask for _, mask in objects(sample.truth)], np.uint8)
+        tifffile.imwrite(root / f"masks/{id}.tif", pages, photometric="minisblack")
+
+
+@pytest.mark.parametrize("write", [coco, bowl, labelme, yolo, rois, geojson, stacks])
 def test_train_and_evaluate(cli, tmp_path, tiny_config, write):
     (tmp_path / "data").mkdir()
     write(tmp_path / "data")

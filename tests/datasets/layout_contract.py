@@ -226,7 +226,8 @@ class LayoutContract:
     def test_many_small_objects(self, tmp_path: Path) -> None:
         side = int(np.ceil(np.sqrt(self.most_objects)))
         numbers = np.zeros((2 * side, 2 * side), int)
-        numbers[::2, ::2] = np.arange(1, side**2 + 1).reshape(side, side) % (self.most_objects + 1)
+        numbers[::2, ::2] = np.arange(1, side**2 + 1).reshape(side, side)
+        numbers[numbers > self.most_objects] = 0
         many = PanopticMap(np.where(numbers > 0, self.label_set.things[0], self.label_set.stuff[0]), numbers)
         self.make(tmp_path / "data", **{self.ids[0]: (picture(1, numbers.shape), many)})
         truth = self.open(tmp_path / "data").load(self.ids[0]).truth

@@ -14,7 +14,7 @@ DataFormat = Annotated[
     typer.Option(
         "--format",
         help="layout of the data, if auto guesses wrong: cvppp, cityscapes, coco-panoptic, "
-        "coco-panoptic-2channel, coco, masks, folder",
+        "coco-panoptic-2channel, coco, masks, stacks, labelme, yolo-seg, rois, geojson, folder",
     ),
 ]
 LabelsFile = Annotated[

@@ -17,8 +17,13 @@ from panembed.datasets.coco_instances import CocoInstancesDataset, is_coco_insta
 from panembed.datasets.coco_panoptic import CocoPanopticDataset, is_coco_panoptic
 from panembed.datasets.cvppp import CvpppDataset, is_cvppp
 from panembed.datasets.folder import LABEL_FOLDERS, LABELS_FILE, FolderDataset, is_folder
+from panembed.datasets.geojson import GeoJsonDataset, is_geojson
+from panembed.datasets.imagej_rois import ImagejRoisDataset, is_imagej_rois
+from panembed.datasets.labelme import LabelmeDataset, is_labelme
 from panembed.datasets.mask_files import MaskFilesDataset, is_mask_files
+from panembed.datasets.mask_stacks import MaskStacksDataset, is_mask_stacks
 from panembed.datasets.sample import Dataset
+from panembed.datasets.yolo_seg import YoloSegDataset, is_yolo_seg
 from panembed.errors import InputError, SettingsError, printable
 
 
@@ -46,7 +51,8 @@ def _is_plain_folder(root: Path) -> bool:
     """A folder of label images, unless its `panoptic/` is the PNG folder of a COCO panoptic JSON."""
     labels = [name for name in LABEL_FOLDERS if (root / name).is_dir()]
     of_json = labels == ["panoptic"] and not (root / LABELS_FILE).exists() and is_coco_panoptic(root)
-    return is_folder(root) and not of_json and not is_mask_files(root)
+    objects = is_mask_files(root) or is_mask_stacks(root) or is_yolo_seg(root)
+    return is_folder(root) and not of_json and not objects
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -80,6 +86,25 @@ LAYOUTS: dict[str, Layout] = {
         MaskFilesDataset,
         "ID/images/ID.png and ID/masks/*.png, a mask for every object; or images/NAME.png and masks/NAME/*.png",
         ("otherwise",),
+    ),
+    "stacks": Layout(
+        is_mask_stacks,
+        MaskStacksDataset,
+        "images/NAME.png and labels/NAME.tif (or masks/) with a page for every object",
+        ("otherwise",),
+    ),
+    "labelme": Layout(is_labelme, LabelmeDataset, "NAME.jpg and LabelMe's NAME.json beside it"),
+    "yolo-seg": Layout(
+        is_yolo_seg, YoloSegDataset, "images/NAME.jpg and labels/NAME.txt with a line for every object, and data.yaml"
+    ),
+    "rois": Layout(
+        is_imagej_rois,
+        ImagejRoisDataset,
+        "NAME.tif and ImageJ's NAME_rois.zip beside it, or images/NAME.tif and rois/NAME.zip",
+        ("otherwise",),
+    ),
+    "geojson": Layout(
+        is_geojson, GeoJsonDataset, "NAME.tif and QuPath's NAME.geojson beside it, or images/ and geojson/"
     ),
     "folder": Layout(
         _is_plain_folder,

@@ -8,7 +8,7 @@ on a large one is never lost; of two of one size the later one does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ class ObjectMask:
         left: its first column.
         is_crowd: a group.
         is_object: False for what is painted as its class without being told apart, such as background.
+        key: masks of one key are pieces of one object; None for an object of one mask.
 
     >>> ObjectMask(1, np.ones((2, 3), bool)).area
     6
@@ -49,6 +50,7 @@ class ObjectMask:
     left: int = 0
     is_crowd: bool = False
     is_object: bool = True
+    key: Hashable = None
 
     @property
     def area(self) -> int:
@@ -87,26 +89,39 @@ def paint(
     """
     semantic = np.full(shape, background, dtype=np.uint8)
     instance = np.zeros(shape, dtype=np.int32)
-    covers = np.zeros(shape, dtype=np.uint16)
-    lost: Counter[str] = Counter()
+    shared = np.zeros(shape, dtype=bool)
     areas = [mask.area for mask in objects]
-    numbers = np.cumsum([not mask.is_crowd and mask.is_object and area > 0 for mask, area in zip(objects, areas)])
+    numbers = _numbers(objects, areas)
     order = sorted(range(len(objects)), key=lambda k: (not objects[k].is_crowd, 0 if in_order else -areas[k]))
     for place in order:
-        mask = objects[place]
+        mask, number = objects[place], numbers[place]
         if not areas[place]:
-            lost["objects without a pixel"] += not mask.is_crowd
             continue
-        counted = not mask.is_crowd and mask.is_object
+        below = instance[mask.window][mask.pixels]
+        if number:
+            shared[mask.window][mask.pixels] |= (below > 0) & (below != number)
         semantic[mask.window][mask.pixels] = IGNORE if mask.category == VOID else mask.category
-        instance[mask.window][mask.pixels] = numbers[place] if counted else 0
-        covers[mask.window][mask.pixels] += counted
+        instance[mask.window][mask.pixels] = number
     crowd = {(mask.category, 0) for mask, area in zip(objects, areas) if mask.is_crowd and area}
-    seen = len(np.unique(instance[instance > 0]))
-    shared = int(np.count_nonzero(covers > 1))
-    total = int(numbers[-1]) if len(numbers) else 0
-    lost += Counter({"pixels in more than one object": shared, "objects hidden by others": total - seen})
-    return PanopticMap(semantic, instance, crowd), +lost
+    empty = sum(mask.is_object and not mask.is_crowd and not area for mask, area in zip(objects, areas))
+    hidden = max(numbers, default=0) - len(np.unique(instance[instance > 0]))
+    lost = {
+        "objects without a pixel": empty,
+        "pixels in more than one object": int(np.count_nonzero(shared)),
+        "objects hidden by others": hidden,
+    }
+    return PanopticMap(semantic, instance, crowd), +Counter(lost)
+
+
+def _numbers(objects: Sequence[ObjectMask], areas: Sequence[int]) -> list[int]:
+    """The instance id of every mask; 0 for those that are no object or have no pixel."""
+    of_key: dict[Hashable, int] = {}
+    numbers = []
+    for place, (mask, area) in enumerate(zip(objects, areas)):
+        counted = not mask.is_crowd and mask.is_object and area > 0
+        key = ("alone", place) if mask.key is None else mask.key
+        numbers.append(of_key.setdefault(key, len(of_key) + 1) if counted else 0)
+    return numbers
 
 
 def union(windows: list[Window]) -> Window:
