@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,3 +127,21 @@ def files_of():
         return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tmp_path_factory, tiny_model):
+    """The tiny model as one ONNX file."""
+    from panembed.assembly.export import export
+
+    return export(tiny_model, tmp_path_factory.mktemp("tiny") / "tiny.onnx").path
+
+
+@pytest.fixture(scope="session")
+def tiny_graph_folder(tmp_path_factory, tiny_model):
+    """The tiny model's folder with a graph beside its weights; copy it before you change it."""
+    from panembed.assembly.export import export
+
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("tiny") / "graph")
+    export(folder)
+    return folder

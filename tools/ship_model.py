@@ -1,4 +1,4 @@
-"""Put a trained model into the package: src/panembed/models/shipped/NAME, with weights in half precision and a card.
+"""Put a trained model into the package: src/panembed/models/shipped/NAME, with rounded weights, a graph and a card.
 
 For maintainers:
 
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import typer
 
 from panembed.assembly import trained_model
+from panembed.assembly.export import export
 from panembed.errors import InputError, OutputError, PanembedError, SettingsError
 from panembed.inference import model_folder
 from panembed.inference.model_config import CARD, ModelConfig, input_of, read_config
@@ -89,13 +90,14 @@ def ship(
     config = publishable(config, metrics)
     if picture is not None and (picture.suffix.lower() != ".png" or not picture.is_file()):
         raise InputError(f"--picture {picture}: expected a PNG file")
-    network = trained_model.load(source, device="cpu").backend.network  # type: ignore[attr-defined]
+    network = trained_model.network(source, *trained_model.read_settings(source, config))
 
     model_folder.SHIPPED.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=model_folder.SHIPPED, prefix=".") as temporary:
         made = Path(temporary) / name
         made.mkdir()
         save_model(made, network, config, half=True)
+        export(made)
         if picture is not None:
             shutil.copyfile(picture, made / "failures.png")
         # All but the card, which is a few kB and says so itself.

@@ -94,7 +94,7 @@ def test_a_run_becomes_a_shipped_model(tool, card, run, scores, tmp_path, cli):
     folder = tmp_path / "shipped/rosettes"
     assert [p.name for p in (tmp_path / "shipped").iterdir()] == ["rosettes"]
     names = sorted(p.name for p in folder.iterdir())
-    assert names == ["README.md", "config.json", "failures.png", "model.safetensors"]
+    assert names == ["README.md", "config.json", "failures.png", "model.onnx", "model.safetensors"]
     # The same network, rounded.
     assert "float16" in {str(value.dtype) for value in load_file(folder / "model.safetensors").values()}
     assert panembed.load("rosettes", device="cpu").label_set == panembed.load(run, device="cpu").label_set

@@ -41,6 +41,7 @@ _OUTGROWN = (
     "curves.png",
     "checkpoints/last.pt",
     "model/config.json",
+    "model/model.onnx",
     LEARNED_FROM_FILE,
     "scores.json",
     "failure.txt",

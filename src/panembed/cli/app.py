@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli import data, demo, evaluate, experiment, info, measure, predict, train, tune
+from panembed.cli import data, demo, evaluate, experiment, export, info, measure, predict, train, tune
 from panembed.errors import PanembedError
 from panembed.machine.termination import terminated_as_interrupted
 
@@ -30,6 +30,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("measure")(measure.measure)
 app.command("tune")(tune.tune)
+app.command("export")(export.export)
 app.command("experiment")(experiment.experiment)
 app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)

@@ -23,7 +23,7 @@ def demo(
     """
     from rich.console import Console
 
-    from panembed.assembly import run, trained_model
+    from panembed.assembly import build, run, trained_model
     from panembed.cli.console import TrainingProgress, messages, quality_table
     from panembed.cli.predict import predict
     from panembed.datasets.part import choose_ids
@@ -35,6 +35,7 @@ def demo(
     from panembed.report.figures import Comparison, comparison
     from panembed.settings.schema import Settings
 
+    build.require_torch()
     started = time.monotonic()
     console = messages()
     settings = Settings.load("demo", overrides=[f"training.seed={seed}"])

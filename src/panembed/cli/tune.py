@@ -20,7 +20,10 @@ def tune(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="where tune.csv goes; by default M/tune, then M/tune-2, ..."
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="where tune.csv goes; by default M/tune, then M/tune-2, ...; of a file M-tune",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="which images to choose by: val or train")] = "val",
@@ -56,7 +59,7 @@ def tune(
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
     from panembed.errors import PanembedError
-    from panembed.inference.model_folder import resolve_model_folder
+    from panembed.inference.model_folder import resolve_model
     from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
     from panembed.tuning.grouping_tuner import GroupingTuner
@@ -65,11 +68,14 @@ def tune(
     _check_options(split, maximize)
     dataset = open_data(data, format, labels, trained_model.labels_of(model))
     loaded = trained_model.load(model, device=device)
-    model_folder = resolve_model_folder(model)
+    place = resolve_model(model)
     if not (dry_run and output):
-        _check_may_change(model, model_folder)
+        _check_may_change(model, place)
     ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
-    folder = claim_folder(output or (model / "tune" if overwrite else free_name(model / "tune")), overwrite=overwrite)
+    if output is None:
+        usual = model.with_name(f"{model.stem}-tune") if model.is_file() else model / "tune"
+        output = usual if overwrite else free_name(usual)
+    folder = claim_folder(output, overwrite=overwrite)
     with bar() as progress:
         task = progress.add_task("network", total=len(ids), note="")
         with GroupingTuner(loaded, dataset, ids, criterion=maximize, each=lambda: progress.advance(task)) as tuner:
@@ -111,7 +117,7 @@ def tune(
         messages().print("no settings gain more than 0.1 point; the model stays as it is")
     else:
         _say_gain(maximize, gain, error, len(ids), learned_from=split == "train")
-        _store(tuner, best, split, None if dry_run else model_folder)
+        _store(tuner, best, split, None if dry_run else place)
     messages().print(f"tuned on: {split} images; written to {folder}")
 
 
@@ -128,13 +134,13 @@ def _check_options(split: str, maximize: str) -> None:
         raise SettingsError(f"--maximize {maximize!r} is unknown; expected {', '.join(CRITERIA)}")
 
 
-def _check_may_change(model: Path, model_folder: Path) -> None:
+def _check_may_change(model: Path, place: Path) -> None:
     from panembed.errors import SettingsError
     from panembed.inference.model_folder import is_shipped
 
-    if is_shipped(model_folder):
+    if is_shipped(place):
         raise SettingsError(
-            f"--model {model} comes with the package and stays as it is; copy {model_folder} and tune the copy, "
+            f"--model {model} comes with the package and stays as it is; copy {place} and tune the copy, "
             "or give --dry-run and --output"
         )
 
@@ -150,15 +156,16 @@ def _say_gain(maximize: str, gain: float, error: float, num_images: int, *, lear
         messages().print("note: the network has learned from these images, so others may need other settings")
 
 
-def _store(tuner: GroupingTuner, best: Values, split: str, model_folder: Path | None) -> None:
+def _store(tuner: GroupingTuner, best: Values, split: str, place: Path | None) -> None:
     """Into the model, if one is given."""
     from panembed.cli.console import messages
     from panembed.inference.model_config import update_grouping
 
-    if model_folder is None:
+    if place is None:
         messages().print("the model stays as it is (--dry-run)")
         return
     found_on = {"split": split, "images": len(tuner.ids), "maximize": tuner.criterion}
     figures = {"before": tuner.figures_of(tuner.start), "after": tuner.figures_of(best)}
-    update_grouping(model_folder, best, {**found_on, **figures})
-    messages().print(f"stored in {model_folder / 'config.json'}; the former settings are there as former_grouping")
+    update_grouping(place, best, {**found_on, **figures})
+    where = place if place.is_file() else place / "config.json"
+    messages().print(f"stored in {where}; the former settings are there as former_grouping")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from panembed.datasets.splits import Split
-from panembed.errors import InputError, ModelError
+from panembed.errors import InputError, ModelError, shown
 from panembed.inference.model_folder import is_shipped
 from panembed.io.atomic import write_json, write_text
 
@@ -58,12 +58,8 @@ class ModelConfig:
         return tuple(sorted({*self.split["train"], *self.seen}))
 
 
-def write_config(folder: Path, config: ModelConfig) -> None:
-    """Write config.json and the card; each file whole or not at all.
-
-    Raises:
-        OutputError: the folder can't be written.
-    """
+def config_data(config: ModelConfig) -> dict[str, Any]:
+    """What config.json holds, as plain data."""
     data = {
         "format": FORMAT,
         "panembed_version": version("panembed"),
@@ -76,30 +72,55 @@ def write_config(folder: Path, config: ModelConfig) -> None:
     }
     if config.former_grouping:
         data["former_grouping"] = list(config.former_grouping)
-    write_json(folder / CONFIG, data)
+    return data
+
+
+def write_config(folder: Path, config: ModelConfig) -> None:
+    """Write config.json and the card; each file whole or not at all.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    write_json(folder / CONFIG, config_data(config))
     write_text(folder / CARD, _card(config))
 
 
-def read_config(folder: str | os.PathLike[str]) -> ModelConfig:
-    """Read config.json of a model folder.
+def read_config(place: str | os.PathLike[str]) -> ModelConfig:
+    """Read config.json of a model folder, or what an exported file has of it.
+
+    Args:
+        place: a model folder, or FILE.onnx.
 
     Raises:
         ModelError: missing, damaged, or of another version.
     """
-    path = Path(folder) / CONFIG
+    return _config(*_read(Path(place)))
+
+
+def _read(place: Path) -> tuple[Path, Any]:
+    """The file that holds a model's settings, and the plain data in it."""
+    if place.is_file():
+        # Only here, as it takes time to import.
+        from panembed.inference.onnx_file import CONFIG_KEY, read_model, read_settings
+
+        return place, read_settings(place, read_model(place), CONFIG_KEY)
+    path = place / CONFIG
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return path, json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{folder}: no {CONFIG} there; expected a model folder, such as RUN/model of a training run"
+            f"{place}: no {CONFIG} there; expected a model folder, such as RUN/model of a training run"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: damaged or not readable; copy the model folder again") from error
+
+
+def _config(path: Path, data: Any) -> ModelConfig:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         version = data.get("panembed_version", "unknown") if isinstance(data, dict) else "unknown"
         raise ModelError(
-            f"{path}: model format {found!r} (written by panembed {version}), expected {FORMAT}; "
+            f"{path}: model format {shown(found)} (written by panembed {str(version)[:40]}), expected {FORMAT}; "
             "use the panembed that wrote it, or train again with this one"
         )
     for key, kind in (("settings", dict), ("categories", list), ("split", dict), ("metrics", dict)):
@@ -165,7 +186,7 @@ def update_grouping(
     """Change grouping settings in config.json, in one step; the former ones go to its list `former_grouping`.
 
     Args:
-        folder: a model folder.
+        folder: a model folder, or an exported file.
         values: new settings by name; all others stay.
         found: plain data on where they come from, kept beside the settings that they replace.
 
@@ -173,15 +194,20 @@ def update_grouping(
         ModelError: as `read_config`; or the model is the package's own.
         OutputError: the folder can't be written.
     """
-    if is_shipped(folder):
-        raise ModelError(f"{folder}: comes with the package and stays as it is; copy the folder, and change the copy")
-    history = list(read_config(folder).former_grouping)
-    path = Path(folder) / CONFIG
-    data = json.loads(path.read_text(encoding="utf-8"))
+    place = Path(folder)
+    if is_shipped(place):
+        raise ModelError(f"{place}: comes with the package and stays as it is; copy the folder, and change the copy")
+    history = list(read_config(place).former_grouping)
+    path, data = _read(place)
     former = data["settings"].get("grouping", {})
     data["former_grouping"] = [*history, {"grouping": former, "replaced_for": dict(found)}]
     data["settings"]["grouping"] = former | dict(values)
-    write_json(path, data)
+    if place.is_file():
+        from panembed.inference.onnx_file import CONFIG_KEY, change_metadata
+
+        change_metadata(path, CONFIG_KEY, json.dumps(data))
+    else:
+        write_json(path, data)
 
 
 def input_of(settings: Mapping[str, Any]) -> str:

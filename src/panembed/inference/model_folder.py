@@ -17,6 +17,19 @@ SHIPPED = Path(__file__).parents[1] / "models/shipped"
 """Holds the folders of all shipped models; `tools/ship_model.py` writes there."""
 
 
+def resolve_model(name: str | os.PathLike[str]) -> Path:
+    """What M stands for: a model folder, as `resolve_model_folder` finds it, or an exported file.
+
+    Args:
+        name: M of the command line: a path, or the name of a shipped model.
+
+    Raises:
+        ModelError: there is none; the nearest shipped name is told.
+    """
+    path = Path(name)
+    return path if path.is_file() else resolve_model_folder(path)
+
+
 def resolve_model_folder(name: str | os.PathLike[str]) -> Path:
     """The model folder that M stands for: itself, the `model` of a run folder, or a model that comes with the package.
 
@@ -32,6 +45,11 @@ def resolve_model_folder(name: str | os.PathLike[str]) -> Path:
     for folder in (path / "model", path):
         if (folder / "config.json").is_file():
             return folder
+    if path.suffix.lower() == ".onnx" and path.is_file():
+        raise ModelError(
+            f"{path}: is an exported network, which predicts and no more; expected the run folder or model folder that "
+            "it was made from"
+        )
     if (path / "config.yaml").is_file():
         raise ModelError(f"{path}: this run has no model yet; wait for its first validation, or resume it")
     # A folder of photos may well be called leaf.

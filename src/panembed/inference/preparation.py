@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panembed.errors import SettingsError
+from panembed.io.images import MAX_PIXELS
 
 Statistics = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Mean and standard deviation of each channel of an image of values 0 to 1, 3x1x1 each."""
@@ -47,6 +48,8 @@ class Preparation:
     def __post_init__(self) -> None:
         if any(side < STRIDE or side % STRIDE for side in self.size):
             raise SettingsError(f"input.size: expected multiples of {STRIDE}, found {list(self.size)}")
+        if self.size[0] * self.size[1] > MAX_PIXELS:
+            raise SettingsError(f"input.size: expected at most {MAX_PIXELS:,} pixels, found {list(self.size)}")
         if not 0 < self.scale < float("inf"):
             raise SettingsError(f"input.scale: expected more than 0, found {self.scale}")
         if self.scale != 1 and self.fit == "resize":

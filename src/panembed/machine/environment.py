@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
+    "onnxruntime",
     "torch",
     "torchvision",
     "segmentation-models-pytorch",
@@ -62,3 +65,14 @@ def memory() -> int:
 def available_cores() -> int:
     """Cores that this process may use, which a container or a cluster's job may be given few of."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def may_have_accelerator() -> bool:
+    """Whether asking PyTorch for a GPU can pay; importing it to ask takes seconds.
+
+    True where a driver of NVIDIA's or AMD's is to be seen, and on Apple's own processors.
+    """
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    drivers = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+    return any(Path(path).exists() for path in drivers) or shutil.which("nvidia-smi") is not None

@@ -200,7 +200,9 @@ class PanopticNet(nn.Module):
             y = torch.arange(height, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
             position = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
             anchored = embeddings[:, :2].float() + position
-            embeddings = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
+            if self.embedding_dim > 2:
+                anchored = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
+            embeddings = anchored
         return logits, embeddings, *seeds
 
 
