@@ -25,7 +25,7 @@ from panembed.results.measure import measure_objects
 if TYPE_CHECKING:
     from roifile import ImagejRoi
 
-    from panembed.results.outlines import Polygon
+    from panembed.labels.outlines import Polygon
 
 
 class PanopticResult:
@@ -168,7 +168,7 @@ class PanopticResult:
 
     @cached_property
     def _outlines(self) -> dict[int, list[Polygon]]:
-        from panembed.results.outlines import outlines
+        from panembed.labels.outlines import outlines
 
         return outlines(self.instance_ids())
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from panembed.results.exports.coco_instances import encode_rle
+from panembed.io.coco_masks import encode_rle
 from panembed.results.exports.exporter import open_exporter
 from panembed.results.result import PanopticResult
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from panembed.io.atomic import write_text
+from panembed.io.geojson_geometry import geometry
 from panembed.results.exports.exporter import Exporter
-from panembed.results.outlines import Polygon, Ring
 from panembed.results.result import PanopticResult
 
 _NO_MEASUREMENT = ("segment_id", "class", "instance")
@@ -49,7 +49,7 @@ def feature_collection(result: PanopticResult, rows: Sequence[Mapping[str, Any]]
             {
                 "type": "Feature",
                 "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"panembed:{result.name}:{number}")),
-                "geometry": _geometry(found[number]),
+                "geometry": geometry(found[number]),
                 "properties": {
                     "objectType": "detection",
                     "name": str(number),
@@ -59,18 +59,6 @@ def feature_collection(result: PanopticResult, rows: Sequence[Mapping[str, Any]]
             }
         )
     return {"type": "FeatureCollection", "features": features}
-
-
-def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
-    pieces = [[_closed(ring) for ring in polygon.rings] for polygon in polygons]
-    if len(pieces) == 1:
-        return {"type": "Polygon", "coordinates": pieces[0]}
-    return {"type": "MultiPolygon", "coordinates": pieces}
-
-
-def _closed(ring: Ring) -> list[list[int]]:
-    corners: list[list[int]] = ring.tolist()
-    return [*corners, corners[0]]
 
 
 class GeoJsonExporter(Exporter):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from panembed.io.atomic import write_text
+from panembed.labels.outlines import joined
 from panembed.results.exports.exporter import Exporter, make_folder
-from panembed.results.outlines import joined
 from panembed.results.result import PanopticResult
 
 
