@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from panembed.errors import SettingsError
 from panembed.inference.grouping import HEEDED
+from panembed.inference.own_code import is_own
 from panembed.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def check_size(net: PanopticNet, settings: Settings) -> None:
     size = settings.augmentation.window or settings.input.size
     told = f"model: architecture {settings.model.architecture!r} with encoder {settings.model.encoder!r}"
     advice = "choose another, or leave out what model.options say about depth and upsampling"
+    if is_own(settings.model.architecture):
+        told, advice = f"model: {settings.model.architecture}", "mend the network, or take another input.size"
     was_training = net.training
     try:
         with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from panembed.datasets.part import alike
 from panembed.datasets.sample import Dataset
@@ -13,6 +13,7 @@ from panembed.datasets.splits import Split
 from panembed.errors import ModelError, SettingsError
 from panembed.inference.model_config import read_config
 from panembed.inference.model_folder import resolve_model_folder
+from panembed.inference.own_code import is_own, module_of
 from panembed.settings.schema import ModelSettings, Settings
 
 if TYPE_CHECKING:
@@ -66,6 +67,38 @@ def keep_architecture(
     data = settings.model_dump(mode="json")
     data["model"] |= {key: theirs.model_dump(mode="json")[key] for key in taken}
     return Settings.from_mapping(data), [] if began is not None else said
+
+
+def without_encoder(settings: Settings, chosen: Collection[str]) -> Settings:
+    """Where the network is one's own: without what a preset says of encoders of segmentation_models_pytorch.
+
+    Args:
+        settings: of another network they stay as they are.
+        chosen: keys of `model` that the user set.
+
+    Raises:
+        SettingsError: one of them has no effect.
+    """
+    if not is_own(settings.model.architecture):
+        return settings
+    module_of(settings.model.architecture)
+    none: dict[str, Any] = {"encoder": "none", "attention": None, "decoder_channels": None}
+    model = settings.model.model_dump(mode="json")
+    for key, value in none.items():
+        if key in chosen and model[key] != value:
+            raise SettingsError(
+                f"model.{key} has no effect on a network of your own ({settings.model.architecture}); leave it out"
+            )
+    if "encoder_weights" not in chosen:
+        none |= {"encoder_weights": "none"} | ({} if "freeze_encoder" in chosen else {"freeze_encoder": False})
+    elif settings.model.encoder_weights in ("imagenet", "packaged"):
+        raise SettingsError(
+            f"model.encoder_weights={settings.model.encoder_weights} has no effect on a network of your own "
+            f"({settings.model.architecture}); give a file of its weights, or leave it out"
+        )
+    data = settings.model_dump(mode="json")
+    data["model"] |= none
+    return Settings.from_mapping(data)
 
 
 def _told(value: object) -> str:

@@ -18,6 +18,7 @@ from panembed.errors import MissingExtraError, ModelError, SettingsError
 from panembed.inference.backend import Backend
 from panembed.inference.model_config import ModelConfig, read_config
 from panembed.inference.model_folder import resolve_model
+from panembed.inference.own_code import allowing
 from panembed.inference.predictor import PanopticModel
 from panembed.labels.categories import LabelSet
 from panembed.machine.environment import may_have_accelerator
@@ -30,7 +31,12 @@ Runtime = Literal["auto", "onnx", "torch"]
 
 
 def load(
-    name: str | os.PathLike[str], *, device: str = "auto", runtime: Runtime = "auto", overrides: Iterable[str] = ()
+    name: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    runtime: Runtime = "auto",
+    overrides: Iterable[str] = (),
+    allow_modules: Iterable[str] = (),
 ) -> PanopticModel:
     """Load a trained model for prediction.
 
@@ -41,9 +47,10 @@ def load(
             exported, as shipped ones are, and else PyTorch. Both give the same but for rounding.
         overrides: settings of `input` and `grouping` to take instead of the model's own, such as
             "grouping.clear_border=false"; the folder stays as it is.
+        allow_modules: Python modules that the model's network may be imported from; none unless you trust them.
 
     Raises:
-        ModelError: missing, damaged, or of another version.
+        ModelError: missing, damaged, of another version, or its network is of a module that isn't allowed.
         SettingsError: overrides that are unknown, of the wrong type, or not for this model; or no such device.
         MissingExtraError: PyTorch is needed, and not installed.
     """
@@ -65,7 +72,8 @@ def load(
     if runtime == "onnx":
         backend = _onnx_backend(place, config, of_model, label_set)
     else:
-        backend = _torch_backend(place, of_model, label_set, device)
+        with allowing(allow_modules):
+            backend = _torch_backend(place, of_model, label_set, device)
     return PanopticModel(
         backend, label_set, build.preparation(settings.input), build.grouping(settings.grouping, label_set)
     )
@@ -156,7 +164,10 @@ def network(folder: Path, settings: Settings, label_set: LabelSet) -> PanopticNe
     build.require_torch()
     from panembed.models.pretrained import load_weights
 
-    net = build.network(settings, label_set, pretrained=False)
+    try:
+        net = build.network(settings, label_set, pretrained=False)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
     load_weights(folder, net)
     return net.eval()
 

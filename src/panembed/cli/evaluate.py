@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panembed.cli.options import (
+    AllowModule,
     DataFolder,
     DataFormat,
     Device,
@@ -83,6 +84,7 @@ def evaluate(
         typer.Option("--oracle", help="also score with true classes and true centres: what better ones could win"),
     ] = False,
     set_: PredictionSettings = None,
+    allow_module: AllowModule = None,
 ) -> None:
     """Score a model, or the predictions of any tool, against truth.
 
@@ -117,7 +119,7 @@ def evaluate(
 
             if model is not None:
                 split = split or "test"
-                loaded = trained_model.load(model, device=device, overrides=overrides)
+                loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
                 ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
                 folder = _claim(output, overwrite, held)
                 progress.update(task, total=len(ids))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, OutputFolder, open_data
+from panembed.cli.options import AllowModule, DataFolder, DataFormat, Device, LabelsFile, OutputFolder, open_data
 
 
 def experiment(
@@ -25,6 +25,7 @@ def experiment(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check everything, print what is done and what is to do, train nothing")
     ] = False,
+    allow_module: AllowModule = None,
 ) -> None:
     """Train and score variants of settings, each with several seeds, and make tables of them.
 
@@ -37,6 +38,7 @@ def experiment(
     from panembed.experiments.perform import check, perform
     from panembed.experiments.plan import Experiment
     from panembed.experiments.results import expected_seconds
+    from panembed.inference.own_code import allowing
     from panembed.machine.allocator import keep_freed_memory
 
     asked = Experiment.load(file)
@@ -47,7 +49,8 @@ def experiment(
     for variant, sentence in advised:
         console.print(f"note: {variant}: {sentence}")
     if dry_run:
-        check(asked, dataset, output)
+        with allowing(allow_module or ()):
+            check(asked, dataset, output)
         states = [run.state(asked.score) for run in runs]
         for run, state in zip(runs, states, strict=True):
             typer.echo(f"{state:6}  {run}")
@@ -61,15 +64,16 @@ def experiment(
             console.print(f"about {seconds / 3600:.1f} hours of training are left, at the pace of the runs done")
         return
     keep_freed_memory()
-    failed = perform(
-        asked,
-        dataset,
-        output,
-        runs,
-        device=device,
-        progress=lambda run: TrainingProgress(run.settings.training.epochs),
-        say=console.print,
-    )
+    with allowing(allow_module or ()):
+        failed = perform(
+            asked,
+            dataset,
+            output,
+            runs,
+            device=device,
+            progress=lambda run: TrainingProgress(run.settings.training.epochs),
+            say=console.print,
+        )
     typer.echo((output / "table.md").read_text(encoding="utf-8"), nl=False)
     console.print(f"tables, plot and figures of each run are in {output}")
     if failed:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import ModelName
+from panembed.cli.options import AllowModule, ModelName
 
 
 def export(
@@ -22,6 +22,7 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file that is there")] = False,
+    allow_module: AllowModule = None,
 ) -> None:
     """Write a model as ONNX: it then predicts without PyTorch, and on a CPU faster than with it.
 
@@ -34,8 +35,10 @@ def export(
     """
     from panembed.assembly.export import export as write
     from panembed.cli.console import messages
+    from panembed.inference.own_code import allowing
 
-    written = write(model, output, overwrite=overwrite)
+    with allowing(allow_module or ()):
+        written = write(model, output, overwrite=overwrite)
     sizes = " and ".join(f"{height} x {width}" for height, width in written.sizes)
     messages().print(
         f"{written.path}: {written.path.stat().st_size / 1e6:.2g} MB; outputs for {sizes} pixels are PyTorch's within "

@@ -32,6 +32,14 @@ PredictionSettings = Annotated[
         "--set", metavar="KEY=VALUE", help="take another setting of input or grouping than the model's own, this time"
     ),
 ]
+AllowModule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-module",
+        metavar="MODULE",
+        help="a Python module that a model's own network may be imported from; can be repeated",
+    ),
+]
 ModelName = Annotated[
     Path, typer.Option("--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import Device, ModelName, OutputFolder, Overwrite, PredictionSettings
+from panembed.cli.options import AllowModule, Device, ModelName, OutputFolder, Overwrite, PredictionSettings
 
 _INSTEAD = "--overwrite, or go on with a prediction by --resume"
 
@@ -42,6 +42,7 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with the prediction in the output folder that was stopped")
     ] = False,
+    allow_module: AllowModule = None,
 ) -> None:
     """Segment images.
 
@@ -73,7 +74,7 @@ def predict(
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
     formats = parse_formats(write or ())
     files = find_images(inputs)
-    loaded = trained_model.load(model, device=device, overrides=set_ or ())
+    loaded = trained_model.load(model, device=device, overrides=set_ or (), allow_modules=allow_module or ())
     folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files)
     if others := left_aside(inputs):
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")

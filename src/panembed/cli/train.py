@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, OutputFolder, Overwrite, open_data
+from panembed.cli.options import (
+    AllowModule,
+    DataFolder,
+    DataFormat,
+    Device,
+    LabelsFile,
+    OutputFolder,
+    Overwrite,
+    open_data,
+)
 
 
 def train(
@@ -30,6 +39,7 @@ def train(
         ),
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
+    allow_module: AllowModule = None,
 ) -> None:
     """Train a network on a folder of labelled images.
 
@@ -37,10 +47,11 @@ def train(
     """
     from panembed.assembly import run
     from panembed.assembly.compatibility import check_effect
-    from panembed.assembly.start import keep_architecture
+    from panembed.assembly.start import keep_architecture, without_encoder
     from panembed.cli.console import TrainingProgress, messages
     from panembed.datasets.splits import SPLIT_FILE, Split
     from panembed.errors import SettingsError
+    from panembed.inference.own_code import allowing, is_own, module_of
     from panembed.machine.allocator import keep_freed_memory
     from panembed.settings.schema import Settings, keys_of, parse_override
 
@@ -58,11 +69,17 @@ def train(
             check_effect(settings, path, value)
     asked = keys_of("model", overrides) | (settings.model.model_fields_set if preset is None else set())
     settings, said = keep_architecture(settings, asked, Settings.load(config=began) if resume else None)
+    settings = without_encoder(settings, asked)
+    trusted = list(allow_module or ())
+    if "architecture" in keys_of("model", overrides) and is_own(settings.model.architecture):
+        # Who typed the name need not say it again; a file of settings, or a model, may be a stranger's.
+        trusted.append(module_of(settings.model.architecture))
     for sentence in (*said, *settings.advice()):
         messages().print(f"note: {sentence}")
     dataset = open_data(data, format, labels, settings.labels)
     if dry_run:
-        split = run.rehearse(settings, dataset)
+        with allowing(trusted):
+            split = run.rehearse(settings, dataset)
         typer.echo(settings.to_yaml(), nl=False)
         messages().print(
             f"{len(split.train)} training, {len(split.val)} validation and {len(split.test)} test images, "
@@ -70,7 +87,7 @@ def train(
         )
         return
     keep_freed_memory()
-    with TrainingProgress(settings.training.epochs) as progress:
+    with allowing(trusted), TrainingProgress(settings.training.epochs) as progress:
         rows = run.train(
             settings,
             dataset,

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panembed.cli.options import DataFolder, DataFormat, Device, LabelsFile, ModelName, Overwrite, open_data
+from panembed.cli.options import (
+    AllowModule,
+    DataFolder,
+    DataFormat,
+    Device,
+    LabelsFile,
+    ModelName,
+    Overwrite,
+    open_data,
+)
 
 if TYPE_CHECKING:
     from panembed.tuning.grouping_tuner import GroupingTuner
@@ -41,6 +50,7 @@ def tune(
     labels: LabelsFile = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    allow_module: AllowModule = None,
 ) -> None:
     """Find better grouping settings for a trained model on its validation images, and store them in the model.
 
@@ -67,7 +77,7 @@ def tune(
 
     _check_options(split, maximize)
     dataset = open_data(data, format, labels, trained_model.labels_of(model))
-    loaded = trained_model.load(model, device=device)
+    loaded = trained_model.load(model, device=device, allow_modules=allow_module or ())
     place = resolve_model(model)
     if not (dry_run and output):
         _check_may_change(model, place)

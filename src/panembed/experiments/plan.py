@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from panembed.assembly.start import keep_architecture
+from panembed.assembly.start import keep_architecture, without_encoder
 from panembed.datasets.splits import SPLIT_FILE
 from panembed.errors import InputError, ModelError, SettingsError, shown
 from panembed.io.yaml_text import load_yaml
@@ -129,7 +129,10 @@ class Experiment(_Part):
         chosen = keys_of("model", overrides) | (settings.model.model_fields_set if self.preset is None else set())
         with contextlib.suppress(ModelError):  # that it isn't there is told where the run is checked
             settings, _ = keep_architecture(settings, chosen)
-        return settings
+        try:
+            return without_encoder(settings, chosen)
+        except SettingsError as error:
+            raise SettingsError(f"variant {variant.name}: {error}") from None
 
     def changes(self, variant: str) -> dict[str, Any]:
         """What a variant sets itself, by keys such as grouping.bandwidth."""

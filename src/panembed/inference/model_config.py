@@ -14,6 +14,7 @@ from typing import Any
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, ModelError, shown
 from panembed.inference.model_folder import is_shipped
+from panembed.inference.own_code import is_own
 from panembed.io.atomic import write_json, write_text
 
 FORMAT = 1
@@ -233,10 +234,14 @@ def _card(config: ModelConfig) -> str:
         f"| {key} | {value:.4g} |" for key, value in config.metrics.items() if isinstance(value, int | float)
     )
     attention = ", scSE" if model["attention"] else ""
+    network = f"{model['architecture']} with encoder {model['encoder']}{attention}"
+    if is_own(model["architecture"]):
+        module, _, name = model["architecture"].partition(":")
+        network = f"{name} of the module {module}, which --allow-module {module} lets panembed import"
     sizes = ", ".join(f"{len(config.split[part])} {part}" for part in ("train", "val", "test"))
     return f"""# A panembed model
 
-{model["architecture"]} with encoder {model["encoder"]}{attention}, embedding size {model["embedding_dim"]}.
+{network}, embedding size {model["embedding_dim"]}.
 Things: {things or "none"}. Stuff: {stuff or "none"}.
 Input: {input_of(settings["input"])}.
 Trained with seed {settings["training"]["seed"]} on {sizes} images; the lists are in config.json.

@@ -104,7 +104,7 @@ def fingerprint(name: str | os.PathLike[str]) -> str:
     >>> fingerprint("leaf") == fingerprint(SHIPPED / "leaf") != fingerprint("nuclei")
     True
     """
-    folder = resolve_model_folder(name)
+    folder = resolve_model(name)
     found = hashlib.sha256()
     files = [folder] if folder.is_file() else [p for p in folder.iterdir() if p.suffix not in (".md", ".png")]
     for path in sorted(path for path in files if path.is_file()):

@@ -1,4 +1,4 @@
-"""A segmentation_models_pytorch network with two heads (Zachow 2022, section 3.1), or three."""
+"""A semantic-segmentation network with two heads (Zachow 2022, section 3.1), or three."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
 from panembed.errors import SettingsError
+from panembed.inference.own_code import is_own
+from panembed.models.own_network import Architecture, own_network
 
 _LEAST_FOR_SCSE = 16
 """Channels of a decoder block with scSE attention in segmentation_models_pytorch."""
@@ -37,7 +39,9 @@ class PanopticNet(nn.Module):
     Args:
         num_classes: C.
         embedding_dim: E.
-        architecture: any of segmentation_models_pytorch: Unet, UnetPlusPlus, FPN, DeepLabV3Plus, ...
+        architecture: any of segmentation_models_pytorch: Unet, UnetPlusPlus, FPN, DeepLabV3Plus, ...; or a network of
+            one's own, as `panembed.models.own_network.own_network` takes it: it gives the map of D channels, or class
+            scores and embeddings, in which case there are no heads here.
         encoder: encoder name there, such as resnet34 or tu-tf_efficientnet_lite0.
         attention: "scse" puts concurrent spatial and channel squeeze-and-excitation (Roy, Navab and Wachinger 2018)
             into every decoder block, for the architectures that have it (Unet, UnetPlusPlus); None has none.
@@ -59,6 +63,7 @@ class PanopticNet(nn.Module):
         options: further arguments of the architecture.
 
     Raises:
+        ModelError: a network of one's own whose module is not allowed.
         SettingsError: an architecture, encoder or option that segmentation_models_pytorch doesn't take, or options that
             don't go together.
 
@@ -73,7 +78,7 @@ class PanopticNet(nn.Module):
         num_classes: int,
         embedding_dim: int = 16,
         *,
-        architecture: str = "Unet",
+        architecture: Architecture = "Unet",
         encoder: str = "resnet34",
         attention: str | None = None,
         decoder_channels: tuple[int, ...] | None = None,
@@ -88,48 +93,52 @@ class PanopticNet(nn.Module):
         super().__init__()
         if anchor_tau is not None and embedding_dim < 2:
             raise SettingsError(f"model.embedding_dim: anchored embeddings need at least 2, found {embedding_dim}")
-        arguments: dict[str, Any] = dict(options or {})
-        if attention == "scse" and min(decoder_channels or (_LEAST_FOR_SCSE,)) < _LEAST_FOR_SCSE:
-            raise SettingsError(
-                f"model.attention scse squeezes channels {_LEAST_FOR_SCSE} to 1, so decoder blocks need as many; found "
-                f"model.decoder_channels {list(decoder_channels or ())}; give more, or leave attention out"
+        in_channels = 5 if coordinates else 3
+        width: int | None
+        self.upsampling: nn.Module
+        if isinstance(architecture, str) and not is_own(architecture):
+            self.encoder, self.decoder, self.upsampling, width = _smp_network(
+                architecture, encoder, attention, decoder_channels, in_channels, options or {}
             )
-        if attention is not None:
-            arguments["decoder_attention_type"] = attention
-        if decoder_channels is not None:
-            arguments["decoder_channels"] = tuple(decoder_channels)
-            arguments.setdefault("encoder_depth", len(decoder_channels))
-        _refuse_loading(encoder, arguments)
-        try:
-            _refuse_unused(architecture, encoder, arguments)
-            network = smp.create_model(
-                architecture, encoder, encoder_weights=None, in_channels=5 if coordinates else 3, classes=1, **arguments
+        else:
+            if attention is not None or decoder_channels is not None:
+                raise SettingsError(
+                    "model: attention and decoder_channels have no effect on a network of one's own; leave them out"
+                )
+            own = own_network(
+                architecture,
+                options or {},
+                num_classes=num_classes,
+                embedding_dim=embedding_dim,
+                in_channels=in_channels,
+                seed_channels=0 if seed_head is None else 3 if density else 2,
             )
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-            raise SettingsError(
-                f"model: segmentation_models_pytorch can't build architecture {architecture!r} with "
-                f"encoder {encoder!r} "
-                f"and options {arguments}: {reason}"
-            ) from error
-        head = network.segmentation_head
-        if not (isinstance(head, nn.Sequential) and isinstance(head[0], nn.Conv2d)):
-            raise SettingsError(
-                f"model.architecture: {architecture!r} has a head of its own kind and can't take two; choose another, "
-                "such as 'Unet' or 'FPN'"
-            )
-        self.encoder: nn.Module = network.encoder
-        self.decoder: nn.Module = network.decoder
-        self.upsampling: nn.Module = head[1]
-        width = head[0].in_channels
+            self.encoder, self.decoder, width = own.module, nn.Identity(), own.width
+            self.upsampling = nn.Identity() if own.stride == 1 else nn.UpsamplingBilinear2d(scale_factor=own.stride)
+        self.coordinates = coordinates
+        self.anchor_tau = anchor_tau
+        self.num_classes, self.embedding_dim = num_classes, embedding_dim
+        self.encoder_is_frozen = freeze_encoder
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+        if density and seed_head is None:
+            raise SettingsError("model.density joins the seed head; set model.seed_head, or leave density out")
         self.detail: DetailBranch | None = None
+        self.has_heads = width is not None
+        if width is None:
+            if detail_channels is not None:
+                raise SettingsError(
+                    "model.detail_channels: the network gives class scores and embeddings itself, so there is no map "
+                    "that details could join; --set model.detail_channels=null"
+                )
+            return
         if detail_channels is not None:
             if not isinstance(self.upsampling, nn.Identity):
                 raise SettingsError(
                     f"model.detail_channels: the decoder of {architecture!r} doesn't end at the image's resolution; "
                     "expected one that does, such as 'Unet'; leave detail_channels out, or choose that"
                 )
-            self.detail = DetailBranch(5 if coordinates else 3, detail_channels, width)
+            self.detail = DetailBranch(in_channels, detail_channels, width)
         self.class_head = nn.Conv2d(width, num_classes, kernel_size=1)
         self.seed_features: nn.Module | None = None
         self.seed_head: nn.Module | None = None
@@ -141,17 +150,9 @@ class PanopticNet(nn.Module):
             )
         self.density_head: nn.Module | None = None
         if density:
-            if seed_head is None:
-                raise SettingsError("model.density joins the seed head; set model.seed_head, or leave density out")
             self.density_head = _density_head(width)
         embedding_width = width if self.seed_features is None else 2 * width
         self.embedding_head = nn.Conv2d(embedding_width, embedding_dim, kernel_size=1)
-        self.coordinates = coordinates
-        self.anchor_tau = anchor_tau
-        self.num_classes, self.embedding_dim = num_classes, embedding_dim
-        self.encoder_is_frozen = freeze_encoder
-        if freeze_encoder:
-            self.encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> PanopticNet:
         """Switch to training; a frozen encoder stays in evaluation mode, so that its batch norm doesn't drift."""
@@ -173,6 +174,9 @@ class PanopticNet(nn.Module):
         if self.coordinates:
             image = torch.cat([image, _coordinates(image)], dim=1)
         features = self.decoder(self.encoder(image))
+        if not self.has_heads:
+            logits, embeddings, *seeds = (output.float() for output in features)
+            return logits, self._anchored(embeddings), *seeds
         if self.detail is not None:
             features = self.detail(image, features)
         with torch.autocast(image.device.type, enabled=False):
@@ -194,16 +198,60 @@ class PanopticNet(nn.Module):
             if self.seed_features is not None:
                 features = torch.cat([features, own], dim=1)
         embeddings = self.upsampling(self.embedding_head(features))
-        if self.anchor_tau is not None:
-            height, width = embeddings.shape[-2:]
-            x = torch.arange(width, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
-            y = torch.arange(height, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
-            position = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
-            anchored = embeddings[:, :2].float() + position
-            if self.embedding_dim > 2:
-                anchored = torch.cat([anchored, embeddings[:, 2:].float()], dim=1)
-            embeddings = anchored
-        return logits, embeddings, *seeds
+        return logits, self._anchored(embeddings), *seeds
+
+    def _anchored(self, embeddings: Tensor) -> Tensor:
+        """Embeddings with each pixel's position added to the first two dimensions, if they are to be anchored."""
+        if self.anchor_tau is None:
+            return embeddings
+        height, width = embeddings.shape[-2:]
+        x = torch.arange(width, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
+        y = torch.arange(height, device=embeddings.device, dtype=torch.float32) / self.anchor_tau
+        position = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+        anchored = embeddings[:, :2].float() + position
+        return torch.cat([anchored, embeddings[:, 2:].float()], dim=1) if self.embedding_dim > 2 else anchored
+
+
+def _smp_network(
+    architecture: str,
+    encoder: str,
+    attention: str | None,
+    decoder_channels: tuple[int, ...] | None,
+    in_channels: int,
+    options: Mapping[str, Any],
+) -> tuple[nn.Module, nn.Module, nn.Module, int]:
+    """Encoder, decoder, upsampling behind the head, and D, of a network of segmentation_models_pytorch."""
+    arguments: dict[str, Any] = dict(options)
+    if attention == "scse" and min(decoder_channels or (_LEAST_FOR_SCSE,)) < _LEAST_FOR_SCSE:
+        raise SettingsError(
+            f"model.attention scse squeezes channels {_LEAST_FOR_SCSE} to 1, so decoder blocks need as many; found "
+            f"model.decoder_channels {list(decoder_channels or ())}; give more, or leave attention out"
+        )
+    if attention is not None:
+        arguments["decoder_attention_type"] = attention
+    if decoder_channels is not None:
+        arguments["decoder_channels"] = tuple(decoder_channels)
+        arguments.setdefault("encoder_depth", len(decoder_channels))
+    _refuse_loading(encoder, arguments)
+    try:
+        _refuse_unused(architecture, encoder, arguments)
+        network = smp.create_model(
+            architecture, encoder, encoder_weights=None, in_channels=in_channels, classes=1, **arguments
+        )
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise SettingsError(
+            f"model: segmentation_models_pytorch can't build architecture {architecture!r} with "
+            f"encoder {encoder!r} "
+            f"and options {arguments}: {reason}"
+        ) from error
+    head = network.segmentation_head
+    if not (isinstance(head, nn.Sequential) and isinstance(head[0], nn.Conv2d)):
+        raise SettingsError(
+            f"model.architecture: {architecture!r} has a head of its own kind and can't take two; choose another, "
+            "such as 'Unet' or 'FPN'"
+        )
+    return network.encoder, network.decoder, head[1], head[0].in_channels
 
 
 def _density_head(width: int) -> nn.Module:

@@ -62,7 +62,9 @@ class AugmentationSettings(_Section):
 class ModelSettings(_Section):
     """The network; see `panembed.models.panoptic_net.PanopticNet`."""
 
-    architecture: str = Field("Unet", description="a network of segmentation_models_pytorch")
+    architecture: str = Field(
+        "Unet", description="a network of segmentation_models_pytorch, or package.module:Class of your own"
+    )
     encoder: str = Field("resnet34", description="its encoder; tu-NAME takes one of timm")
     encoder_weights: str = Field(
         "none", description="none, imagenet (from a hub), packaged, or a file; not used with start_from"
