@@ -25,8 +25,8 @@ from panembed.report.figures import (
     error_maps,
     fates_by_size,
     loss_curves,
-    match_colors,
 )
+from panembed.report.matching_colors import match_colors
 
 pytestmark = pytest.mark.slow  # each draws with matplotlib
 

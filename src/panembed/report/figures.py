@@ -28,6 +28,8 @@ from panembed.labels.categories import IGNORE, LabelSet
 from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, classify_objects
 from panembed.metrics.overlaps import count_overlaps
+from panembed.report.error_colors import ERROR_COLORS, PREDICTED_NAMES, TRUE_NAMES, error_name
+from panembed.report.matching_colors import match_colors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,25 +102,6 @@ _LEGEND_ENTRY = 1.45
 
 _LONGEST_NAME = 48
 """Characters that fit below a picture."""
-
-
-_FATE_COLORS = {
-    "found": "tab:green",
-    "merged": "tab:red",
-    "split": "tab:blue",
-    "boundary": "tab:orange",
-    "wrong_class": "tab:purple",
-    "missed": "0.6",
-    "spurious": "tab:pink",
-    "ignored": "0.35",
-}
-"""Of true objects, and of predicted ones; see `panembed.metrics.error_census.classify_objects`."""
-
-_TRUE_NAMES = {"merged": "merged with another", "split": "in pieces", "boundary": "bad outline"}
-"""What a label says of a true object."""
-
-_PREDICTED_NAMES = {"merged": "holds several", "split": "a piece", "boundary": "bad outline"}
-"""What it says of a predicted one."""
 
 
 def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> None:
@@ -226,7 +209,7 @@ def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_
     """Paint predicted objects by their labels, circle the lost ones, and return the labels drawn, and "lost"."""
     true, predicted = classify_objects(count_overlaps(prediction, truth, label_set), label_set)
     # Segments are numbered here as `count_overlaps` numbers them; -1, of what is no object, takes the last, black.
-    palette = np.array([*(to_rgb(_FATE_COLORS[label]) for label in PREDICTED_LABELS), (0, 0, 0)])
+    palette = np.array([*(to_rgb(ERROR_COLORS[label]) for label in PREDICTED_LABELS), (0, 0, 0)])
     segments, _ = prediction.segments(label_set)
     painted = (255 * palette[predicted][segments]).astype(np.uint8)
     axes.imshow(overlay(painted, prediction, label_set, opacity=0.0), interpolation="nearest")
@@ -260,8 +243,8 @@ def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_
 def _add_legend(figure: Figure, drawn: set[str]) -> None:
     """Name what `_draw_errors` has drawn below the figure, if it is anything."""
     handles: list[Artist] = [
-        Patch(color=color, label=_name(label, _PREDICTED_NAMES))
-        for label, color in _FATE_COLORS.items()
+        Patch(color=color, label=error_name(label, PREDICTED_NAMES))
+        for label, color in ERROR_COLORS.items()
         if label in drawn
     ]
     if "lost" in drawn:
@@ -271,10 +254,6 @@ def _add_legend(figure: Figure, drawn: set[str]) -> None:
     if handles:
         columns = min(len(handles), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
         figure.legend(handles=handles, fontsize=8, ncols=columns, loc="outside lower center", frameon=False)
-
-
-def _name(label: str, names: Mapping[str, str]) -> str:
-    return names.get(label, label.replace("_", " "))
 
 
 def _shortened(name: str) -> str:
@@ -303,7 +282,7 @@ def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
         if not shares.any():
             continue
         bars = axes.barh(
-            names, shares, left=left, color=_FATE_COLORS[label], label=_name(label, _TRUE_NAMES), height=0.7
+            names, shares, left=left, color=ERROR_COLORS[label], label=error_name(label, TRUE_NAMES), height=0.7
         )
         axes.bar_label(bars, [f"{s:.0f}" if s >= 4 else "" for s in shares], label_type="center", fontsize=8)
         left += shares
@@ -313,41 +292,6 @@ def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
     columns = int(figure.get_figwidth() / _LEGEND_ENTRY)
     figure.legend(fontsize=8, ncols=columns, loc="outside upper center", frameon=False)
     _save(figure, path)
-
-
-def match_colors(prediction: PanopticMap, truth: PanopticMap, label_set: LabelSet) -> PanopticMap:
-    """Renumber predicted objects by the true object of their class that each overlaps most, largest overlap first.
-
-    Objects left over get numbers that truth doesn't have.
-
-    >>> leaves = LabelSet.from_list([{"id": 0, "name": "soil", "isthing": 0}, {"id": 1, "name": "leaf", "isthing": 1}])
-    >>> truth = PanopticMap([[1, 1, 1]], [[4, 4, 9]])
-    >>> match_colors(PanopticMap([[1, 1, 1]], [[1, 1, 2]]), truth, leaves).instance.tolist()
-    [[4, 4, 9]]
-    """
-    instance = np.zeros_like(prediction.instance)
-    for thing in label_set.things:
-        predicted = np.where(prediction.semantic == thing, prediction.instance, 0)
-        true = np.where(truth.semantic == thing, truth.instance, 0)
-        ids, inverse = np.unique(predicted, return_inverse=True)
-        true_ids, true_inverse = np.unique(true, return_inverse=True)
-        pairs = np.bincount(inverse.ravel() * len(true_ids) + true_inverse.ravel(), minlength=len(ids) * len(true_ids))
-        overlap = pairs.reshape(len(ids), len(true_ids))
-        names = np.zeros(len(ids), dtype=np.int32)
-        used: set[int] = set()
-        for flat in np.argsort(-overlap, axis=None, kind="stable"):
-            p, t = divmod(int(flat), len(true_ids))
-            if overlap[p, t] == 0:
-                break
-            if ids[p] and true_ids[t] and not names[p] and t not in used:
-                names[p] = true_ids[t]
-                used.add(t)
-        spare = int(true_ids.max()) + 1
-        for p, id in enumerate(ids):
-            if id and not names[p]:
-                names[p], spare = spare, spare + 1
-        instance += names[inverse].reshape(instance.shape)
-    return PanopticMap(prediction.semantic, instance, prediction.crowd)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
