@@ -171,3 +171,29 @@ def test_unwritable_place(cli, tiny_data, tmp_path):
     outcome = cli("data", "split", tiny_data, "-o", tmp_path / "no/such/s.json")
     assert outcome.code == 1
     assert str(tmp_path / "no/such/s.json") in outcome.sentence()
+
+
+def test_check_says_what_would_be_lost(cli, tmp_path):
+    """Overlaps that are lost by reading, and what other layouts have no place for."""
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "a.png")
+    box = [2, 2, 12, 2, 12, 12, 2, 12]
+    rows = [{"segmentation": [box], "score": 0.5}, {"segmentation": [[v - 1 for v in box]]}]
+    rows += [{"segmentation": [[14, 14, 18, 14, 18, 18, 14, 18]], "iscrowd": 1}]
+    data = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 20}],
+        "annotations": [{"image_id": 1, "category_id": 1 + n % 2} | row for n, row in enumerate(rows)],
+        "categories": [{"id": 1, "name": "crop"}, {"id": 2, "name": "weed"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(data))
+    outcome = cli("data", "check", tmp_path)
+    assert outcome.code == 0, outcome.err
+    for said in (
+        "not kept, pixels in more than one object: 81, in a",
+        "not kept, scores of objects: 1, in a",
+        "data convert would refuse cvppp, masks, stacks, rois: 2 classes of things",
+        "data convert would refuse cvppp, masks, stacks, labelme, yolo-seg, rois, geojson: groups of objects not told",
+    ):
+        assert said in outcome.out
+    for form in ("masks", "geojson"):
+        assert cli("data", "convert", tmp_path, "--to", form, "-o", tmp_path.parent / form).code == 1
+    assert cli("data", "convert", tmp_path, "--to", "coco", "-o", tmp_path.parent / "coco").code == 0

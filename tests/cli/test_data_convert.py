@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from hotcoco.panoptic import PanopticEval
 from PIL import Image
+from pycocotools.coco import COCO
 
 from panembed.datasets.convert import FORMS, convert
-from panembed.datasets.layout import open_dataset
+from panembed.datasets.folder import OBJECTS
+from panembed.datasets.layout import layout_name, open_dataset
+from panembed.datasets.object_forms import OBJECT_FORMS
 from panembed.datasets.sample import Sample
 from panembed.datasets.splits import Split, make_split
 from panembed.datasets.synthetic import SyntheticDataset
@@ -102,6 +105,16 @@ def perfect(truth, again):
     return all(s.pq in (None, 1.0) and s.fp == s.fn == 0 for s in scores) and result.all.pq == 1.0
 
 
+# What the layouts of single objects can say beside objects: void, crowds, several classes.
+OBJECT_WAYS = {
+    "coco": (False, True, True),
+    "masks": (False, False, False),
+    "stacks": (False, False, False),
+    "labelme": (True, False, True),
+    "yolo-seg": (False, False, True),
+    "rois": (False, False, False),
+    "geojson": (True, False, True),
+}
 WAYS = [
     (LEAVES, "coco-panoptic", True, True),
     (LEAVES, "folder", True, False),
@@ -127,6 +140,96 @@ def test_lossless_and_perfect_against_itself(label_set, form, void, crowds, tmp_
     again = open_dataset(tmp_path)
     assert_same(made, again, names=False if form == "cvppp" else None)
     assert perfect(made, again)
+
+
+SEEDS = range(6)
+
+
+def speckled(label_set, seed, *, void, crowds, classes):
+    """Objects with holes, islands, single pixels, and pixels at the border; some void, and a crowd."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 30)), int(rng.integers(1, 30)))
+    coarse = np.kron(rng.integers(0, 5, (8, 8)), np.ones((4, 4), int))[: shape[0], : shape[1]]
+    instance = np.where(rng.random(shape) < 0.15, rng.integers(0, 5, shape), coarse)
+    of_object = rng.choice(label_set.things if classes else label_set.things[:1], 5)
+    semantic = np.where(instance > 0, of_object[instance], label_set.stuff[0])
+    if void:
+        semantic[rng.random(shape) < 0.1] = IGNORE
+    instance[semantic == IGNORE] = 0
+    crowd = [(int(of_object[1]), 1)] if crowds else ()
+    return PanopticMap(semantic, instance, crowd)
+
+
+@pytest.mark.parametrize("form", OBJECT_FORMS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_layouts_of_single_objects_give_back_every_pixel(form, seed, tmp_path):
+    void, crowds, classes = OBJECT_WAYS[form]
+    label_set = FIELD if classes else LEAVES
+    maps = {f"x{n}.y": speckled(label_set, 100 * seed + n, void=void, crowds=crowds, classes=classes) for n in range(6)}
+    made = Made(label_set, maps)
+    for _ in range(2):  # and again over it
+        convert(made, form, tmp_path)
+    again = open_dataset(tmp_path)
+    assert layout_name(tmp_path) == form
+    assert again.ids == made.ids
+    # Classes come back in an order of their own, some only where they occur.
+    names = {name: again.label_set.index_of(c.id) for c in again.label_set for name in [c.name]}
+    for id in made.ids:
+        truth, found = made.read_truth(id), again.read_truth(id)
+        lookup = np.full(256, IGNORE)
+        for index, category in enumerate(label_set):
+            name = category.name if category.is_thing and classes else ("object" if category.is_thing else "background")
+            lookup[index] = names.get("background" if not category.is_thing else name, 254)
+        crowd = [(int(lookup[category]), number) for category, number in truth.crowd]
+        expected = PanopticMap(lookup[truth.semantic], truth.instance, crowd)
+        assert same_segments(expected, found, again.label_set), id
+        assert not any("overlap" in what or "hidden" in what for what in again.losses(id))
+
+
+@pytest.mark.parametrize("first", OBJECT_FORMS)
+@pytest.mark.parametrize("second", OBJECT_FORMS)
+def test_between_layouts_of_single_objects(first, second, tmp_path):
+    made = Made(OBJECTS, {"a": speckled(OBJECTS, 5, void=False, crowds=False, classes=False)})
+    for name, source in ((first, made), (second, None)):
+        target = made_folder(tmp_path / f"to-{'first' if source else 'second'}")
+        convert(source or open_dataset(tmp_path / "to-first"), name, target)
+    assert_same(made, open_dataset(tmp_path / "to-second"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pycocotools_reads_what_we_write(seed, tmp_path, capsys):
+    truth = speckled(FIELD, seed, void=False, crowds=True, classes=True)
+    convert(Made(FIELD, {"x": truth}), "coco", tmp_path)
+    theirs = COCO(str(tmp_path / "instances.json"))
+    segment_map, table = truth.segments(FIELD)
+    objects = [segment for segment in table if FIELD[segment.category].is_thing]
+    annotations = theirs.loadAnns(theirs.getAnnIds())
+    assert len(annotations) == len(objects)
+    for segment, annotation in zip(objects, annotations):
+        assert np.array_equal(theirs.annToMask(annotation), segment_map == segment.id)
+        assert (annotation["area"], annotation["bbox"]) == (segment.area, list(segment.bbox))
+        assert annotation["category_id"] == FIELD[segment.category].id
+        assert bool(annotation["iscrowd"]) == segment.is_crowd
+
+
+@pytest.mark.parametrize("form", OBJECT_FORMS)
+def test_what_layouts_of_single_objects_can_not_say(form, tmp_path):
+    void, crowds, classes = OBJECT_WAYS[form]
+    row = np.array([[0, 1, 1]])
+    cases = [
+        (FIELD, PanopticMap(row, row), classes, "2 thing classes"),
+        (LEAVES, PanopticMap([[0, 255, 1]], [[0, 0, 1]]), void, "1 pixels have no class"),
+        (LEAVES, PanopticMap(row, row, [(1, 1)]), crowds, "a group of objects"),
+        (CITYSCAPES, PanopticMap(row * 0, row * 0), False, "11 stuff classes"),
+    ]
+    for number, (label_set, truth, can, said) in enumerate(cases):
+        target = made_folder(tmp_path / str(number))
+        if can:
+            convert(Made(label_set, {"x": truth}), form, target)
+            continue
+        with pytest.raises(OutputError, match=f"x: .*{said}.*coco-panoptic"):
+            convert(Made(label_set, {"x": truth}), form, target)
+        assert not list(target.iterdir())
 
 
 @pytest.mark.parametrize("first", ["coco-panoptic", "folder", "cvppp", "packed"])

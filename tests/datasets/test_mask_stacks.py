@@ -30,6 +30,14 @@ class TestStacksOfImageJ(TestContract):
     options = {"imagej": True}  # noqa: RUF012
 
 
+def test_pages_that_were_appended(tmp_path):
+    stack(tmp_path, page(0))
+    with tifffile.TiffWriter(tmp_path / "labels/a.tif") as file:
+        for size in (2, 4):
+            file.write(page(size), photometric="minisblack", contiguous=False)
+    assert open_dataset(tmp_path).read_truth("a").num_instances == 2
+
+
 def stack(root, pages, **options):
     for folder in ("images", "labels"):
         (root / folder).mkdir()

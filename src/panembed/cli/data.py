@@ -32,6 +32,7 @@ def check(
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import census_notes, census_table
     from panembed.datasets.census import take_census
+    from panembed.datasets.form_limits import form_limits
     from panembed.errors import SettingsError
     from panembed.io.contact_sheet import CONTACT_SHEET_FILE, Gallery
     from panembed.io.legend import write_legend
@@ -50,6 +51,8 @@ def check(
     console.print(census_table(census, dataset.label_set))
     for line in census_notes(census, len(getattr(dataset, "left_out", ()))):
         console.print(line, markup=False)
+    for what, forms in form_limits(dataset.label_set, census).items():
+        console.print(f"data convert would refuse {', '.join(forms)}: {what}", markup=False)
     if place is not None and len(gallery):
         gallery.write(place / CONTACT_SHEET_FILE)
         write_legend(place, dataset.label_set)
@@ -122,11 +125,18 @@ def split(
 @app.command("convert")
 def convert_data(
     folder: Folder,
-    to: Annotated[str, typer.Option("--to", help="layout: coco-panoptic, folder, cvppp, cityscapes, packed")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="layout: coco-panoptic, folder, cvppp, cityscapes, packed, coco, masks, stacks, labelme, yolo-seg, "
+            "rois, geojson",
+        ),
+    ],
     output: OutputFolder,
-    images: Annotated[str, typer.Option("--images", help="copy or link the photographs; none: coco-panoptic only")] = (
-        "copy"
-    ),
+    images: Annotated[
+        str, typer.Option("--images", help="copy or link the photographs; none: COCO and Cityscapes only")
+    ] = ("copy"),
     format: DataFormat = "auto",
     labels: LabelsFile = None,
     overwrite: Overwrite = False,

@@ -47,6 +47,7 @@ class Census:
         image_kinds: how many image files of each kind, such as `PNG RGBA`.
         label_kinds: how many label files of each kind, such as `PNG P`.
         broken: reason by id, for images that can't be used.
+        crowds: groups of objects not told apart, by id of the images that have some.
         losses: what the files say and the truth doesn't hold, such as overlaps: a count by id, by what it is.
         suspicious: ids by what is odd about them; they can be used, but may be mistakes.
     """
@@ -61,6 +62,7 @@ class Census:
     image_kinds: Counter[str] = field(default_factory=Counter)
     label_kinds: Counter[str] = field(default_factory=Counter)
     broken: dict[str, str] = field(default_factory=dict)
+    crowds: dict[str, int] = field(default_factory=dict)
     losses: dict[str, dict[str, int]] = field(default_factory=dict)
     suspicious: dict[str, list[str]] = field(default_factory=dict)
 
@@ -116,6 +118,8 @@ def _count(census: Census, dataset: Dataset, sample: Sample) -> None:
     for index in np.flatnonzero(counts).tolist():
         census.pixels[index] += int(counts[index])
         census.images_with[index] += 1
+    if truth.crowd:
+        census.crowds[sample.id] = len(truth.crowd)
     in_image = 0
     for thing in dataset.label_set.things:
         numbers = truth.instance[truth.semantic == thing]

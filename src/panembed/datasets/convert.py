@@ -1,8 +1,9 @@
 """Write a data set in another layout, so that other programs read it, and so does `open_dataset`.
 
 Nothing is lost without a word: what a layout can't say is an error that names the image. Numbers of objects may change;
-which pixels are one segment, of which class, and whether it is a crowd, do not. A split goes along. CVPPP's layout
-alone has no place for class names: its classes are always background and leaf.
+which pixels are one segment, of which class, and whether it is a crowd, do not. A split goes along. Some layouts have
+no place for all names of classes: CVPPP's are background and leaf, those that draw each object by itself have a
+background and, of `masks`, `stacks` and `rois`, objects.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import yaml
 from panembed.datasets.cityscapes import SPLITS
 from panembed.datasets.cvppp import SUBSETS, CvpppDataset
 from panembed.datasets.folder import LABELS_FILE, FolderDataset, LabelCoding
+from panembed.datasets.object_forms import OBJECT_FORMS, ObjectForm
 from panembed.datasets.sample import Dataset, FileDataset
 from panembed.datasets.splits import PARTS, SPLIT_FILE, HasOfficialSplit, Split
 from panembed.errors import InputError, OutputError, SettingsError
@@ -47,7 +49,7 @@ from panembed.labels.panoptic_map import PanopticMap
 IMAGE_WAYS = ("copy", "link", "none")
 """What becomes of the photographs."""
 
-WITHOUT_IMAGES = ("coco-panoptic", "cityscapes")
+WITHOUT_IMAGES = ("coco-panoptic", "cityscapes", "coco")
 """Layouts that scoring programs read without photographs."""
 
 
@@ -210,6 +212,7 @@ FORMS: dict[str, Callable[[Path, Dataset], _Writer]] = {
     "cvppp": _Cvppp,
     "cityscapes": _Cityscapes,
     "packed": _Packed,
+    **OBJECT_FORMS,
 }
 """Layouts that can be written. `packed` is a folder of 16-bit images, class * 1000 + object (Zachow 2022, Eq. 2.1)."""
 
@@ -306,6 +309,8 @@ def _refuse_strangers(output: Path, writer: _Writer, ids: Sequence[str]) -> None
     ours |= {path.with_name(path.name.replace("_instanceIds", "_labelIds")) for path in ours}
     for path in sorted(output.rglob("*")):
         picture = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if isinstance(writer, ObjectForm) and writer.owns(path):
+            continue
         if picture and path.with_suffix("") not in ours and path.name not in (CONTACT_SHEET_FILE, LEGEND_FILE):
             raise OutputError(
                 f"{path}: would lie among the images of this data set, and be taken for one of them; choose another "
@@ -332,9 +337,9 @@ def check_conversion(dataset: Dataset, form: str, output: str | os.PathLike[str]
     """Refuse what `convert` would refuse before it reads anything; see there for the arguments and errors.
 
     >>> from panembed.datasets.synthetic import SyntheticDataset
-    >>> check_conversion(SyntheticDataset(1), "coco", "out")
+    >>> check_conversion(SyntheticDataset(1), "coco-panoptik", "out")
     Traceback (most recent call last):
-    panembed.errors.SettingsError: layout 'coco' is unknown; expected one of coco-panoptic, folder, ...
+    panembed.errors.SettingsError: layout 'coco-panoptik' is unknown; expected one of coco-panoptic, ...
     """
     if form not in FORMS:
         near = difflib.get_close_matches(form, FORMS, n=1, cutoff=0.3)

@@ -117,16 +117,22 @@ def read_pages(path: Path) -> NDArray[np.integer]:
     """
     try:
         with tifffile.TiffFile(path) as tiff:
-            if len(tiff.series) != 1:
-                raise InputError(f"{path}: holds pages of several sizes; expected one mask of the image's size a page")
             series = tiff.series[0]
+            count = series.size
+            if len(tiff.series) > 1:
+                # Pages that were appended one by one are series of their own.
+                if len({(page.shape, page.dtype) for page in tiff.pages}) > 1:
+                    raise InputError(
+                        f"{path}: holds pages of several kinds; expected one mask of the image's size a page"
+                    )
+                count = len(tiff.pages) * tiff.pages.first.size
             if "S" in series.axes or series.axes[-2:] != "YX":
                 raise InputError(f"{path}: has pages in colour (axes {series.axes}); expected masks of one channel")
             if series.dtype is None or series.dtype.kind not in "uib":
                 raise InputError(f"{path}: holds {series.dtype} values; expected whole numbers; save masks as integers")
-            if series.size > MAX_STACK:
-                raise InputError(f"{path}: holds {series.size:,} values; expected at most {MAX_STACK:,}; take it apart")
-            pages = series.asarray()
+            if count > MAX_STACK:
+                raise InputError(f"{path}: holds {count:,} values; expected at most {MAX_STACK:,}; take it apart")
+            pages = series.asarray() if len(tiff.series) == 1 else tiff.asarray(key=slice(None))
             planes = pages.size // max(math.prod(pages.shape[-2:]), 1)
             # tifffile logs that pages are missing, and goes on with those that are there.
             promised = (tiff.imagej_metadata or {}).get("images", planes)
