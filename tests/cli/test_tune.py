@@ -77,6 +77,9 @@ def test_settings_are_found_and_stored(cli, model, tiny_data, close_objects):
     assert history[0]["replaced_for"]["after"]["pq_things"] == pytest.approx(scores[-1])
     assert history[0]["replaced_for"]["split"] == "val"
     after["settings"]["grouping"] = before["settings"]["grouping"]
+    told = after.pop("calibration")["found_on"]
+    assert (told["split"], told["objects"] > 0) == ("val", True)
+    assert f"calibrated on {told['objects']} objects" in outcome.err
     assert after == before
     assert f"{100 * scores[-1]:.1f}" in outcome.out
     assert "standard error" in outcome.err
@@ -155,7 +158,7 @@ def test_a_network_as_it_is(cli, model, tiny_data):
     assert "tuned on: train images" in outcome.err
     outcome = cli("tune", "-m", model, "--data", tiny_data, "--output", model / "tune", "--trials", 4, "--dry-run")
     assert outcome.code == 1
-    assert "in use" in outcome.sentence()
+    assert "holds files already" in outcome.sentence()
 
 
 @pytest.mark.parametrize(
@@ -181,3 +184,23 @@ def test_former_settings_pile_up(model):
     grouping = read_config(model).settings["grouping"]
     assert (grouping["bandwidth"], grouping["min_area"], grouping["seed_bandwidth"]) == (1.25, 7, 0.5)
     assert trained_model.load(model).grouping.min_area == 7
+
+
+@pytest.mark.slow
+def test_only_scores_changes_nothing_else(cli, tiny_model, tiny_data, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    before = json.loads((model / "config.json").read_text())
+    outcome = cli("tune", "--model", model, "--data", tiny_data, "--only-scores")
+    assert outcome.code == 0, outcome.err
+    after = json.loads((model / "config.json").read_text())
+    calibration = after.pop("calibration", None)
+    assert after == before
+    if calibration is None:
+        assert "no object is found" in outcome.err
+    else:
+        assert calibration["found_on"]["split"] == "val"
+        assert 0 <= calibration["found_on"]["matched"] <= calibration["found_on"]["objects"]
+    refused = cli("tune", "--model", model, "--data", tiny_data, "--only-scores", "--dry-run")
+    assert refused.code == 2
+    assert "--dry-run has no effect with --only-scores" in refused.sentence()

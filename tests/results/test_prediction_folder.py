@@ -48,7 +48,11 @@ def test_the_tables_tell_what_the_results_hold(tmp_path: Path) -> None:
     objects = rows_of(tmp_path / "objects.csv")
     assert len(objects) == len(measured) == folder.num_objects
     for written, (name, number, row) in zip(objects, measured):
-        assert written == {"file": f"{name}.jpg", "instance_id": str(number), **{k: str(v) for k, v in row.items()}}
+        assert written == {
+            "file": f"{name}.jpg",
+            "instance_id": str(number),
+            **{k: "" if v is None else str(v) for k, v in row.items()},
+        }
         with Image.open(tmp_path / f"{name}_instances.png") as picture:
             assert np.count_nonzero(np.asarray(picture) == number) == row["area"]
     summary = rows_of(tmp_path / "summary.csv")

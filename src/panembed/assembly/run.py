@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panembed.assembly import build
+from panembed.assembly.calibration import calibrate_model
 from panembed.assembly.resume import CLASSES_FILE, check_resumable, rows_of_ended
 from panembed.assembly.start import LEARNED_FROM_FILE, learned_before
 from panembed.assembly.trainer import trainer as build_trainer
@@ -169,6 +170,8 @@ def _train(
                     loss_curves(trainer.log.rows, run / "curves.png")
             raise
     loss_curves(rows, run / "curves.png")
+    if split.val and (run / "model" / "config.json").is_file():
+        calibrate_model(run, dataset, split.val, "val", device=device)
     return list(rows)
 
 

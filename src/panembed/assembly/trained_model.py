@@ -75,7 +75,11 @@ def load(
         with allowing(allow_modules):
             backend = _torch_backend(place, of_model, label_set, device)
     return PanopticModel(
-        backend, label_set, build.preparation(settings.input), build.grouping(settings.grouping, label_set)
+        backend,
+        label_set,
+        build.preparation(settings.input),
+        build.grouping(settings.grouping, label_set),
+        config.calibration,
     )
 
 

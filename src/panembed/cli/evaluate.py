@@ -50,7 +50,7 @@ AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="count an image without a prediction as empty instead of failing")
 ]
 
-_NOT_ALWAYS = ("oracle.json", "oracle.md", "worst.png", "worst_errors.png", "errors.png")
+_NOT_ALWAYS = ("oracle.json", "oracle.md", "worst.png", "worst_errors.png", "errors.png", "reliability.png")
 """Files that not every evaluation writes; those of an earlier one would pass for this one's."""
 
 
@@ -89,8 +89,8 @@ def evaluate(
     """Score a model, or the predictions of any tool, against truth.
 
     Writes metrics.json, per_image.csv, tables (scores.md, scores.tex), the worst images (worst.png; without the
-    photographs worst_errors.png), and what became of small and large objects (errors.png). With --oracle also
-    oracle.json and oracle.md.
+    photographs worst_errors.png), what became of small and large objects (errors.png), and for a model how far its
+    scores can be trusted (reliability.png). With --oracle also oracle.json and oracle.md.
 
     Example: panembed evaluate --model runs/leaf --data cvppp --output runs/leaf/test
 
@@ -168,6 +168,7 @@ def _write_and_show(
     from panembed.evaluation.oracle import write_oracles
     from panembed.io.atomic import write_json
     from panembed.report.figures import fates_by_size
+    from panembed.report.reliability import reliability_plot
     from panembed.report.tables import write_tables
 
     evaluation.write(folder)
@@ -185,6 +186,8 @@ def _write_and_show(
     if "census" in metrics and metrics["census"]["by_size"]:
         fates_by_size(metrics["census"]["by_size"], folder / "errors.png")
         said.print(error_table(metrics["census"]))
+    if (found := evaluation.reliability()) is not None and found.counts.any():
+        reliability_plot(found, folder / "reliability.png")
     if oracles:
         said.print(oracle_table(oracles))
 

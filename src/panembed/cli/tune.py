@@ -19,6 +19,9 @@ from panembed.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from panembed.datasets.sample import Dataset
     from panembed.tuning.grouping_tuner import GroupingTuner
     from panembed.tuning.search import Values
 
@@ -45,6 +48,9 @@ def tune(
         bool,
         typer.Option("--full-grid", help="try every combination (thousands and more), not one setting after the other"),
     ] = False,
+    only_scores: Annotated[
+        bool, typer.Option("--only-scores", help="leave the settings, and calibrate the objects' scores only")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="leave the model as it is")] = False,
     format: DataFormat = "auto",
     labels: LabelsFile = None,
@@ -56,11 +62,14 @@ def tune(
 
     Tries grouping.seed_bandwidth, bandwidth, min_area and min_confidence (with method seed_map least_seed, own_share
     and, where the network has a density, recount instead of the bandwidths), from the model's own on, and changes what
-    gains more than 0.1 point. Writes all trials to tune.csv; the former settings stay in the model's config.json.
+    gains more than 0.1 point. Writes all trials to tune.csv; the former settings stay in the model's config.json. Then
+    calibrates the objects' scores on the same images: of objects with score 0.8, eight of ten should match.
 
     Example: panembed tune --model runs/leaf --data cvppp
 
     Example: panembed tune --model runs/leaf --data cvppp --maximize counts
+
+    Example: panembed tune --model runs/leaf --data cvppp --only-scores
     """
     from rich.console import Console
 
@@ -76,12 +85,17 @@ def tune(
     from panembed.tuning.search import coordinate_search, grid_search, ladders
 
     _check_options(split, maximize)
+    if only_scores:
+        _check_only_scores(output, maximize, trials, full_grid=full_grid, dry_run=dry_run, overwrite=overwrite)
     dataset = open_data(data, format, labels, trained_model.labels_of(model))
     loaded = trained_model.load(model, device=device, allow_modules=allow_module or ())
     place = resolve_model(model)
     if not (dry_run and output):
         _check_may_change(model, place)
     ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
+    if only_scores:
+        _calibrate(model, dataset, ids, split, device, allow_module or ())
+        return
     if output is None:
         usual = model.with_name(f"{model.stem}-tune") if model.is_file() else model / "tune"
         output = usual if overwrite else free_name(usual)
@@ -128,6 +142,8 @@ def tune(
     else:
         _say_gain(maximize, gain, error, len(ids), learned_from=split == "train")
         _store(tuner, best, split, None if dry_run else place)
+    if not dry_run:
+        _calibrate(model, dataset, ids, split, device, allow_module or ())
     messages().print(f"tuned on: {split} images; written to {folder}")
 
 
@@ -142,6 +158,40 @@ def _check_options(split: str, maximize: str) -> None:
         )
     if maximize not in CRITERIA:
         raise SettingsError(f"--maximize {maximize!r} is unknown; expected {', '.join(CRITERIA)}")
+
+
+def _check_only_scores(
+    output: Path | None, maximize: str, trials: int | None, *, full_grid: bool, dry_run: bool, overwrite: bool
+) -> None:
+    from panembed.errors import SettingsError
+
+    given = {
+        "--output": output is not None,
+        "--maximize": maximize != "pq_things",
+        "--trials": trials is not None,
+        "--full-grid": full_grid,
+        "--dry-run": dry_run,
+        "--overwrite": overwrite,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise SettingsError(f"{option} has no effect with --only-scores; leave it out")
+
+
+def _calibrate(
+    model: Path, dataset: Dataset, ids: Sequence[str], split: str, device: str, allow_modules: Sequence[str]
+) -> None:
+    from panembed.assembly.calibration import calibrate_model
+    from panembed.cli.console import messages
+
+    found = calibrate_model(model, dataset, ids, split, device=device, allow_modules=allow_modules)
+    if found is None:
+        messages().print("no object is found in these images, so the objects' scores stay as they are")
+        return
+    told = found.found_on or {}
+    messages().print(f"objects' scores calibrated on {told['objects']} objects, {told['matched']} of them right")
+    if split == "train":
+        messages().print("note: the network has learned from these images, so scores may be somewhat too high")
 
 
 def _check_may_change(model: Path, place: Path) -> None:

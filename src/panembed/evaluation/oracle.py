@@ -148,7 +148,8 @@ def evaluate_oracles(
             quality[name].add(overlaps)
             if leaf:
                 leaf[name].add(overlaps, len(label_set), label_set.things[0])
-        evaluation.add(id, maps["predicted"], sample.truth)
+        sure = model.score(maps["predicted"], scores, embeddings, *seeds)
+        evaluation.add(id, maps["predicted"], sample.truth, sure)
         if each is not None:
             each(id, maps["predicted"])
     table: dict[str, dict[str, float | None]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,19 @@ from panembed.metrics.leaf import LeafScores
 from panembed.metrics.mean_iou import MeanIoU
 from panembed.metrics.overlaps import count_overlaps
 from panembed.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
+from panembed.metrics.scored_precision import (
+    Reliability,
+    ScoredPrecision,
+    false_among_lowest,
+    matches_of,
+    reliability,
+)
 
-Pair: TypeAlias = tuple[str, PanopticMap, PanopticMap]
-"""Id of an image, its prediction and its truth."""
+Scores: TypeAlias = NDArray[np.floating] | None
+"""Of predicted objects in the order of class and instance, 0..1; None where there are none."""
+
+Pair: TypeAlias = tuple[str, PanopticMap, Scores, PanopticMap]
+"""Id of an image, its prediction with scores, and its truth."""
 
 _CITYSCAPES_THINGS = frozenset(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"))
 
@@ -78,20 +88,30 @@ class Evaluation:
         self.quality = PanopticQuality(self.label_set)
         self.iou = MeanIoU(self.label_set)
         self.precision = AveragePrecision(self.label_set, self.ap_min_area) if self.label_set.things else None
+        self.scored = ScoredPrecision(self.label_set)
+        self._object_scores: list[NDArray[np.floating]] = []
+        self._matches: list[NDArray[np.bool_]] = []
+        self._num_scored = 0
         self.leaf = LeafScores() if len(self.label_set.things) == 1 else None
         self.census = ErrorCensus(self.label_set) if self.label_set.things else None
 
-    def add(self, id: str, prediction: PanopticMap, truth: PanopticMap) -> None:
+    def add(self, id: str, prediction: PanopticMap, truth: PanopticMap, scores: Scores = None) -> None:
         """Score one image.
 
         Raises:
-            ValueError: the maps differ in size.
+            ValueError: the maps differ in size, or there are not as many scores as objects.
         """
         overlaps = count_overlaps(prediction, truth, self.label_set)
         result = self.quality.add(overlaps)
         self.iou.confusion += overlaps.confusion[:-1]
         if self.precision is not None:
             self.precision.add(overlaps)
+        if scores is not None:
+            self.scored.add(overlaps, scores)
+            matched, counts = matches_of(overlaps, self.label_set)
+            self._object_scores.append(scores[counts])
+            self._matches.append(matched[counts])
+            self._num_scored += 1
         row: dict[str, Any] = {
             "id": id,
             "pq": result.all.pq,
@@ -130,6 +150,8 @@ class Evaluation:
             for name, score in objects.per_class.items():
                 data["per_class"][name] |= {"ap": score.ap, "ap50": score.ap50}
             data |= {"ap": objects.ap, "ap50": objects.ap50, "ap_min_area": self.ap_min_area}
+            data |= self.precision.accuracy()
+            data |= self._of_scores(data["per_class"])
         if self.leaf is not None:
             data.update(self.leaf.compute())
         if self.census is not None:
@@ -138,6 +160,43 @@ class Evaluation:
         data["objects_predicted"] = sum(row["objects_predicted"] for row in self.rows)
         data["objects_true"] = sum(row["objects_true"] for row in self.rows)
         return data
+
+    def _of_scores(self, per_class: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What needs a score of every object; nothing where some image lacks them."""
+        reliability = self.reliability()
+        if reliability is None:
+            return {}
+        scored = self.scored.compute()
+        for name, value in scored.per_class.items():
+            per_class[name]["coco_ap"] = value
+        scores, matches = np.concatenate(self._object_scores), np.concatenate(self._matches)
+        return {
+            "coco_ap": scored.ap,
+            "coco_ap50": scored.ap50,
+            "coco_ap75": scored.ap75,
+            "score_reliability": {
+                "auc": reliability.auc,
+                "expected_calibration_error": reliability.error if len(scores) else None,
+                "false_among_lowest_5_percent": false_among_lowest(scores, matches),
+                "bins": [
+                    {"from": low, "to": high, "objects": count, "mean_score": mean, "matched": share}
+                    for low, high, count, mean, share in zip(
+                        np.round(reliability.edges[:-1], 6).tolist(),
+                        np.round(reliability.edges[1:], 6).tolist(),
+                        reliability.counts.tolist(),
+                        reliability.mean_score.tolist(),
+                        reliability.share_matched.tolist(),
+                    )
+                    if count
+                ],
+            },
+        }
+
+    def reliability(self) -> Reliability | None:
+        """How the objects' scores compare with matches; None where an image had no scores, or there is no image."""
+        if not self._num_scored or self._num_scored < len(self.rows):
+            return None
+        return reliability(np.concatenate(self._object_scores), np.concatenate(self._matches))
 
     def write(self, folder: Path) -> None:
         """Write metrics.json and per_image.csv."""
@@ -213,9 +272,20 @@ def evaluate_model(
     def read(id: str) -> Pair:
         sample = dataset.load(id)
         with segmenting(id):
-            return id, model.segment(sample.image), sample.truth
+            if isinstance(model, ScoringSegmenter):
+                return id, *model.segment_scored(sample.image), sample.truth
+            return id, model.segment(sample.image), None, sample.truth
 
     return _score(map(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
+
+
+@runtime_checkable
+class ScoringSegmenter(Protocol):
+    """A segmenter that is more or less sure of each object."""
+
+    def segment_scored(self, image: NDArray[np.uint8]) -> tuple[PanopticMap, NDArray[np.float64]]:
+        """The panoptic map of an HxWx3 uint8 image, and a score 0..1 of each object, in order of class and instance."""
+        ...
 
 
 class Stored(Protocol):
@@ -251,7 +321,7 @@ def evaluate_predictions(
 
     def read(id: str) -> Pair:
         truth = dataset.read_truth(id)
-        return id, predictions.read(id, truth.shape), truth
+        return id, predictions.read(id, truth.shape), None, truth
 
     return _score(_ahead(read, ids), Evaluation(dataset.label_set, ap_min_area=ap_min_area, num_kept=num_kept), each)
 
@@ -259,8 +329,8 @@ def evaluate_predictions(
 def _score(
     pairs: Iterable[Pair], evaluation: Evaluation, each: Callable[[str, PanopticMap], None] | None
 ) -> Evaluation:
-    for id, prediction, truth in pairs:
-        evaluation.add(id, prediction, truth)
+    for id, prediction, scores, truth in pairs:
+        evaluation.add(id, prediction, truth, scores)
         if each is not None:
             each(id, prediction)
     return evaluation

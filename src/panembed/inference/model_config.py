@@ -14,6 +14,7 @@ from typing import Any
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, ModelError, shown
 from panembed.inference.model_folder import is_shipped
+from panembed.inference.object_scores import Calibration
 from panembed.inference.own_code import is_own
 from panembed.io.atomic import write_json, write_text
 
@@ -44,6 +45,7 @@ class ModelConfig:
             (see `summary`), beside them.
         seen: ids of images that models learned from which this one started from.
         former_grouping: grouping settings that were replaced, oldest first, as `update_grouping` keeps them.
+        calibration: what makes probabilities of objects' scores; None where nothing was learned.
     """
 
     settings: dict[str, Any]
@@ -52,6 +54,7 @@ class ModelConfig:
     metrics: dict[str, Any]
     seen: tuple[str, ...] = ()
     former_grouping: tuple[dict[str, Any], ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def learned_from(self) -> tuple[str, ...]:
@@ -73,6 +76,8 @@ def config_data(config: ModelConfig) -> dict[str, Any]:
     }
     if config.former_grouping:
         data["former_grouping"] = list(config.former_grouping)
+    if config.calibration is not None:
+        data["calibration"] = config.calibration.to_plain()
     return data
 
 
@@ -136,6 +141,12 @@ def _config(path: Path, data: Any) -> ModelConfig:
         raise _damaged_key(path, "seen")
     if not _is_list_of(former, dict):
         raise _damaged_key(path, "former_grouping")
+    calibration = None
+    if "calibration" in data:
+        try:
+            calibration = Calibration.from_plain(data["calibration"])
+        except (ValueError, TypeError) as error:
+            raise _damaged_key(path, "calibration") from error
     return ModelConfig(
         data["settings"],
         data["categories"],
@@ -143,6 +154,7 @@ def _config(path: Path, data: Any) -> ModelConfig:
         data["metrics"],
         seen=tuple(seen),
         former_grouping=tuple(former),
+        calibration=calibration,
     )
 
 
@@ -203,12 +215,36 @@ def update_grouping(
     former = data["settings"].get("grouping", {})
     data["former_grouping"] = [*history, {"grouping": former, "replaced_for": dict(found)}]
     data["settings"]["grouping"] = former | dict(values)
+    _replace(place, path, data)
+
+
+def _replace(place: Path, path: Path, data: Mapping[str, Any]) -> None:
+    """Write what `_read` gave back to where it was."""
     if place.is_file():
         from panembed.inference.onnx_file import CONFIG_KEY, change_metadata
 
         change_metadata(path, CONFIG_KEY, json.dumps(data))
     else:
         write_json(path, data)
+
+
+def update_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> None:
+    """Keep a calibration of objects' scores in config.json, instead of one that is there.
+
+    Args:
+        folder: a model folder, or an exported file.
+        calibration: what was learned.
+
+    Raises:
+        ModelError: as `read_config`; or the model is the package's own.
+        OutputError: the folder can't be written.
+    """
+    place = Path(folder)
+    if is_shipped(place):
+        raise ModelError(f"{place}: comes with the package and stays as it is; copy the folder, and change the copy")
+    read_config(place)
+    path, data = _read(place)
+    _replace(place, path, data | {"calibration": calibration.to_plain()})
 
 
 def input_of(settings: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from panembed.errors import ModelError, PanembedError, not_segmented
 from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
+from panembed.inference.object_scores import Calibration, object_features, uncalibrated_score
 from panembed.inference.preparation import Preparation
 from panembed.io.images import read_image
 from panembed.labels.categories import LabelSet
@@ -34,17 +35,24 @@ class PanopticModel:
         label_set: its classes.
         preparation: how an image becomes the network's input.
         grouping: how embeddings become objects.
+        calibration: makes probabilities of scores; None leaves them as `uncalibrated_score` gives them.
 
     `panembed.load` makes one from a folder.
     """
 
     def __init__(
-        self, backend: Backend, label_set: LabelSet, preparation: Preparation, grouping: Grouping | None = None
+        self,
+        backend: Backend,
+        label_set: LabelSet,
+        preparation: Preparation,
+        grouping: Grouping | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.backend = backend
         self.label_set = label_set
         self.preparation = preparation
         self.grouping = grouping or Grouping()
+        self.calibration = calibration
 
     def predict(self, image: NDArray[np.uint8] | str | os.PathLike[str], name: str | None = None) -> PanopticResult:
         """Segment one image.
@@ -64,10 +72,48 @@ class PanopticModel:
             pixels, name = read_image(image), name or Path(image).stem
         else:
             pixels, name = image, name or "image"
-        return PanopticResult(self.segment(pixels), self.label_set, pixels, name)
+        panoptic, scores = self.segment_scored(pixels)
+        return PanopticResult(panoptic, self.label_set, pixels, name, scores=scores)
 
     def segment(self, image: NDArray[np.uint8]) -> PanopticMap:
         """The panoptic map of an HxWx3 uint8 image."""
+        return self._outputs(image)[0]
+
+    def segment_scored(self, image: NDArray[np.uint8]) -> tuple[PanopticMap, NDArray[np.float64]]:
+        """The panoptic map of an HxWx3 uint8 image, and a score 0..1 of each object, in order of class and instance."""
+        panoptic, scores, embeddings, seeds = self._outputs(image)
+        return panoptic, self.score(panoptic, scores, embeddings, seeds)
+
+    def score(
+        self,
+        panoptic: PanopticMap,
+        scores: NDArray[np.float32],
+        embeddings: NDArray[np.float32],
+        seeds: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float64]:
+        """A score 0..1 of each object of a map, in order of class and instance, from the outputs that made it."""
+        features = self._features(panoptic, scores, embeddings, seeds)
+        return (uncalibrated_score if self.calibration is None else self.calibration.score)(features)
+
+    def features(self, image: NDArray[np.uint8]) -> tuple[PanopticMap, NDArray[np.float64]]:
+        """The panoptic map of an HxWx3 uint8 image, and what scores are made of, KxF."""
+        panoptic, scores, embeddings, seeds = self._outputs(image)
+        return panoptic, self._features(panoptic, scores, embeddings, seeds)
+
+    def _features(
+        self,
+        panoptic: PanopticMap,
+        scores: NDArray[np.float32],
+        embeddings: NDArray[np.float32],
+        seeds: NDArray[np.float32] | None,
+    ) -> NDArray[np.float64]:
+        bandwidth = self.grouping.bandwidth
+        return object_features(panoptic, self.label_set, scores, embeddings, seeds, self.preparation, bandwidth)
+
+    def _outputs(
+        self, image: NDArray[np.uint8]
+    ) -> tuple[PanopticMap, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+        """The map, and class scores, embeddings and seeds that it is made of."""
         if not isinstance(image, np.ndarray):
             raise ValueError(
                 f"image: expected a path or an HxWx3 uint8 RGB array, found {type(image).__name__}; of a Pillow image "
@@ -76,7 +122,8 @@ class PanopticModel:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image: expected HxWx3 uint8 RGB, found {image.dtype} {image.shape}")
         scores, embeddings, *seeds = (output[0] for output in self.backend(self.preparation.prepare(image)[None]))
-        return self.group(scores, embeddings, (image.shape[0], image.shape[1]), *seeds)
+        panoptic = self.group(scores, embeddings, (image.shape[0], image.shape[1]), *seeds)
+        return panoptic, scores, embeddings, seeds[0] if seeds else None
 
     def group(
         self,

@@ -32,6 +32,9 @@ from panembed.metrics.overlaps import Ints, Overlaps, count_overlaps
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 """IoU that a match must exceed, T = 10 values; made as the official script makes them, to the last bit."""
 
+_NUM_ACCURACIES = 9
+"""Thresholds 0.5 to 0.9."""
+
 CITYSCAPES_MIN_AREA = 100
 """Pixels below which Cityscapes ignores true objects."""
 
@@ -107,6 +110,10 @@ class DetectionCounts:
         """TP / (TP + FP), CxT, 0 where nothing is predicted."""
         return np.asarray(self.tp / np.maximum(self.tp + self.fp, 1))
 
+    def accuracy(self) -> NDArray[np.float64]:
+        """TP / (TP + FP + FN), CxT, 0 where there is nothing at all: the "AP" of the Data Science Bowl and StarDist."""
+        return np.asarray(self.tp / np.maximum(self.tp + self.fp + self.fn, 1))
+
     def recall(self) -> NDArray[np.float64]:
         """TP / (TP + FN), CxT, 0 where there is nothing to find."""
         return np.asarray(self.tp / np.maximum(self.tp + self.fn, 1))
@@ -157,6 +164,22 @@ class AveragePrecision:
                 f"min_area {self.min_area}"
             )
         self.counts += other.counts
+
+    def accuracy(self) -> dict[str, float | None]:
+        """TP / (TP + FP + FN) at IoU 0.5, 0.55, ..., 0.9, 0..1: the mean over classes with true objects.
+
+        >>> leaves = LabelSet.from_list([{"id": 1, "name": "leaf", "isthing": 1}])
+        >>> precision = AveragePrecision(leaves, min_area=0)
+        >>> precision.update(PanopticMap([[0, 0, 0, 0]], [[1, 1, 1, 2]]), PanopticMap([[0, 0, 0, 0]], [[5, 5, 5, 5]]))
+        >>> precision.accuracy()["accuracy@0.5"], precision.accuracy()["accuracy@0.9"]
+        (0.5, 0.0)
+        """
+        values, things = self.counts.accuracy(), list(self.label_set.things)
+        kept = [index for index in things if (self.counts.tp + self.counts.fn)[index, 0]]
+        return {
+            f"accuracy@{threshold:.2g}": float(values[kept, place].mean()) if kept else None
+            for place, threshold in enumerate(THRESHOLDS.tolist()[:_NUM_ACCURACIES])
+        }
 
     def compute(self) -> AveragePrecisionResult:
         """Average precision over all images so far."""

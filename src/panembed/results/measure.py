@@ -11,7 +11,7 @@ from panembed.labels.categories import LabelSet
 from panembed.labels.panoptic_map import PanopticMap
 
 COLUMNS = (
-    *("segment_id", "class", "instance", "area", "centroid_x", "centroid_y"),
+    *("segment_id", "class", "instance", "score", "area", "centroid_x", "centroid_y"),
     *("bbox_x", "bbox_y", "bbox_width", "bbox_height", "perimeter", "eccentricity", "touches_border"),
 )
 """What `measure_objects` tells of an object where no pixel size is given."""
@@ -21,7 +21,11 @@ PHYSICAL_COLUMNS = ("area_physical", "perimeter_physical")
 
 
 def measure_objects(
-    panoptic: PanopticMap, label_set: LabelSet, *, pixel_size: float | None = None
+    panoptic: PanopticMap,
+    label_set: LabelSet,
+    *,
+    pixel_size: float | None = None,
+    scores: NDArray[np.floating] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure each object (segment of a thing class), one row per object in the order of segment ids.
 
@@ -33,12 +37,14 @@ def measure_objects(
         label_set: its classes.
         pixel_size: side of a pixel in the user's unit of length (pixels are square), say 0.25 for micrometres. Adds
             `area_physical` (unit squared) and `perimeter_physical` (unit).
+        scores: how sure each object is, in the order of class and instance; None where nobody knows.
 
     Returns:
         Rows of plain Python values:
 
         - `segment_id`: as in `PanopticMap.segments`, hence in a COCO panoptic file written from the same map
         - `class`: name; `instance`: instance id, which counts within the class
+        - `score`: 0..1, or None
         - `area`: pixels
         - `centroid_x`, `centroid_y`: pixels, from the centre of the top left pixel, x to the right, y down
         - `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`: pixels; x and y are the first column and row inside
@@ -59,6 +65,8 @@ def measure_objects(
         raise ValueError(f"pixel_size is {pixel_size}; expected a length above 0")
     segment_map, segments = panoptic.segments(label_set)
     objects = [s for s in segments if label_set[s.category].is_thing and not s.is_crowd]
+    if scores is not None and len(scores) != len(objects):
+        raise ValueError(f"scores: expected one for each of {len(objects)} objects, found {len(scores)}")
     if not objects:
         return []
     # Slow to import, and prediction alone doesn't need it.
@@ -69,13 +77,17 @@ def measure_objects(
     # Moments of all objects in one pass; object by object they take longer than all the rest.
     centroids, eccentricities = _moments(segment_map, [s.id for s in objects])
     rows = []
-    for segment, (centroid_x, centroid_y), eccentricity in zip(objects, centroids.tolist(), eccentricities.tolist()):
+    told = [None] * len(objects) if scores is None else [round(float(score), 4) for score in scores]
+    for segment, score, (centroid_x, centroid_y), eccentricity in zip(
+        objects, told, centroids.tolist(), eccentricities.tolist()
+    ):
         perimeter = float(regions[segment.id].perimeter)
         x, y, box_width, box_height = segment.bbox
         row: dict[str, Any] = {
             "segment_id": segment.id,
             "class": label_set[segment.category].name,
             "instance": segment.instance,
+            "score": score,
             "area": segment.area,
             "centroid_x": centroid_x,
             "centroid_y": centroid_y,

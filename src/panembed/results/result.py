@@ -129,7 +129,7 @@ class PanopticResult:
 
     def measure(self, *, pixel_size: float | None = None) -> list[dict[str, Any]]:
         """One row per object: see `panembed.results.measure.measure_objects`."""
-        return measure_objects(self.panoptic, self.label_set, pixel_size=pixel_size)
+        return measure_objects(self.panoptic, self.label_set, pixel_size=pixel_size, scores=self.scores)
 
     def overlay(self, *, opacity: float = 0.5, numbered: bool = False) -> NDArray[np.uint8]:
         """The image with its objects' colours over it, HxWx3 uint8; with their numbers, if they are `numbered`."""
