@@ -89,15 +89,16 @@ def test_the_result_has_the_images_size(model: PanopticModel) -> None:
 
 @pytest.mark.parametrize("shape", [(64, 96), (64, 96, 4), (1, 64, 96, 3), (0, 5, 3)])
 def test_arrays_of_another_shape(model: PanopticModel, shape: tuple[int, ...]) -> None:
+    """`segment` takes what `predict` makes of a picture."""
     with pytest.raises(ValueError, match="image: expected HxWx3 uint8 RGB"):
-        model.predict(np.zeros(shape, np.uint8))
+        model.segment(np.zeros(shape, np.uint8))
 
 
 def test_arrays_of_another_type(model: PanopticModel) -> None:
     with pytest.raises(ValueError, match=r'found Image; of a Pillow image take np.asarray\(image.convert\("RGB"\)\)'):
-        model.predict(Image.new("RGB", (8, 8)))
+        model.segment(Image.new("RGB", (8, 8)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="found float64"):
-        model.predict(photo() / 255)
+        model.segment(photo() / 255)  # type: ignore[arg-type]
 
 
 def test_a_file_that_is_not_there(model: PanopticModel, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,24 @@ from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
 from panembed.inference.object_scores import Calibration, object_features, uncalibrated_score
 from panembed.inference.preparation import Preparation
-from panembed.io.images import read_image
+from panembed.io.images import as_picture, read_image
 from panembed.labels.categories import LabelSet
 from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.result import PanopticResult
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 logger = logging.getLogger("panembed")
+
+
+Picture: TypeAlias = "str | os.PathLike[str] | NDArray[Any] | Image"
+"""What `PanopticModel.predict` takes: a file, an array, or a Pillow image."""
+
+Many: TypeAlias = "list[Any] | tuple[Any, ...] | Iterator[Any]"
+"""Several of them."""
+
+_Image = TypeVar("_Image", bound="str | os.PathLike[str] | NDArray[Any] | Image")
 
 
 class PanopticModel:
@@ -54,26 +67,48 @@ class PanopticModel:
         self.grouping = grouping or Grouping()
         self.calibration = calibration
 
-    def predict(self, image: NDArray[np.uint8] | str | os.PathLike[str], name: str | None = None) -> PanopticResult:
-        """Segment one image.
+    @overload
+    def predict(self, image: Picture, name: str | None = None) -> PanopticResult: ...
+
+    @overload
+    def predict(self, image: Many) -> Iterator[PanopticResult]: ...
+
+    def predict(self, image: Picture | Many, name: str | None = None) -> PanopticResult | Iterator[PanopticResult]:
+        """Segment one image, or many.
 
         Args:
-            image: HxWx3 uint8 RGB, or a path.
-            name: what files that `PanopticResult.save` writes are called by; None takes the file's name, or "image".
+            image: a path, an array, a Pillow image, or a list or an iterator of these. Arrays and Pillow images are
+                taken by the rules that files are read by, see `panembed.io.images.as_picture`: HxW grey or HxWx3 RGB,
+                perhaps with alpha, of 8 or 16 bits.
+            name: what files that `PanopticResult.save` writes are called by; None takes the file's name, or "image"; in
+                a list the arrays are image-1, image-2, ... by their place.
 
         Returns:
-            The result at the image's own size.
+            The result at the image's own size. For many images an iterator of results in their order, worked on side by
+            side while you take them: a few at a time are in memory, so that thousands may come. It raises at the first
+            image that can't be read; `predict_files` goes on past those.
 
         Raises:
-            InputError: the file can't be read.
-            ValueError: the array isn't HxWx3 uint8.
+            InputError: the file can't be read, or the array is no picture.
         """
-        if isinstance(image, str | os.PathLike):
-            pixels, name = read_image(image), name or Path(image).stem
-        else:
-            pixels, name = image, name or "image"
+        if isinstance(image, list | tuple | Iterator):
+            if name is not None:
+                raise ValueError("name is of one image; in a list, files have their own, and arrays are numbered")
+            return self._stream(image)
+        return self._predict(image, name or (Path(image).stem if isinstance(image, str | os.PathLike) else "image"))
+
+    def _predict(self, image: Picture, name: str) -> PanopticResult:
+        pixels = read_image(image) if isinstance(image, str | os.PathLike) else as_picture(image, name=name)
         panoptic, scores = self.segment_scored(pixels)
         return PanopticResult(panoptic, self.label_set, pixels, name, scores=scores)
+
+    def _stream(self, images: Iterable[Picture]) -> Iterator[PanopticResult]:
+        named = (
+            (image, Path(image).stem if isinstance(image, str | os.PathLike) else f"image-{number}")
+            for number, image in enumerate(images, 1)
+        )
+        for _, prediction in self._side_by_side(named):
+            yield prediction.result()
 
     def segment(self, image: NDArray[np.uint8]) -> PanopticMap:
         """The panoptic map of an HxWx3 uint8 image."""
@@ -141,17 +176,22 @@ class PanopticModel:
         A file that can't be read, or that the network or the grouping fails on, gives its error instead of a result,
         and the rest go on.
         """
+        for path, prediction in self._side_by_side((path, path.stem) for path in paths):
+            yield _outcome(path, prediction)
+
+    def _side_by_side(self, named: Iterable[tuple[_Image, str]]) -> Iterator[tuple[_Image, Future[PanopticResult]]]:
+        """Each image with what becomes of it, in their order; a few are begun before the first is taken."""
         workers = self.backend.num_workers
-        waiting: deque[tuple[Path, Future[PanopticResult]]] = deque()
+        waiting: deque[tuple[_Image, Future[PanopticResult]]] = deque()
         # Side by side, threads that each use every core for their matrix products would wait for one another.
         limits = threadpool_limits(1, user_api="blas") if workers > 1 else nullcontext()
         with limits, ThreadPoolExecutor(workers, "predict", initializer=self.backend.start_worker) as pool:
-            for path in paths:
-                waiting.append((path, pool.submit(self.predict, path)))
+            for image, name in named:
+                waiting.append((image, pool.submit(self._predict, image, name)))
                 if len(waiting) > workers + 1:
-                    yield _outcome(*waiting.popleft())
+                    yield waiting.popleft()
             while waiting:
-                yield _outcome(*waiting.popleft())
+                yield waiting.popleft()
 
 
 def _outcome(path: Path, prediction: Future[PanopticResult]) -> tuple[Path, PanopticResult | PanembedError]:

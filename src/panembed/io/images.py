@@ -12,9 +12,9 @@ from PIL import Image
 from panembed.errors import InputError
 from panembed.io.atomic import atomic_path
 from panembed.io.channels import Channel, channel_index, is_display_ramp
-from panembed.io.raster import MAX_PIXELS, Raster, read_raster, upright
+from panembed.io.raster import MAX_PIXELS, Raster, raster_of, read_raster, upright
 
-__all__ = ["MAX_PIXELS", "PNG_EFFORT", "read_image", "read_raster", "write_png"]
+__all__ = ["MAX_PIXELS", "PNG_EFFORT", "as_picture", "read_image", "read_raster", "write_png"]
 
 PNG_EFFORT: dict[str, int] = {"compress_level": 1, "compress_type": 3}
 """How PNGs are packed: zlib's fastest level, several times faster than the usual 6, and its strategy Z_RLE, which suits
@@ -57,7 +57,46 @@ def read_image(
     ...     read_image(Path(folder) / "grey.png")[0, 0].tolist()
     [7, 7, 7]
     """
-    raster = read_raster(path, max_pixels=max_pixels, pages=isinstance(channel, int))
+    return _picture(read_raster(path, max_pixels=max_pixels, pages=isinstance(channel, int)), channel, path)
+
+
+def as_picture(image: Any, *, channel: Channel = "auto", name: str = "image") -> NDArray[np.uint8]:
+    """Take an array or a Pillow image as a picture, by the rules of `read_image` for a file that holds the same.
+
+    Args:
+        image: HxW (grey), or HxWxC with 1, 3 or 4 channels (grey, RGB, RGB and alpha), of bool, uint8, or uint16, which
+            is stretched as in files; or a Pillow image.
+        channel: see `read_image`.
+        name: what errors call it.
+
+    Returns:
+        HxWx3 uint8, RGB. An HxWx3 uint8 array is given back as it is.
+
+    Raises:
+        InputError: other values, such as floats, of which nobody can tell what is black and white; or another shape.
+
+    >>> as_picture(np.array([[False, True]])).tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
+    >>> as_picture(np.zeros((2, 3, 3)))
+    Traceback (most recent call last):
+    panembed.errors.InputError: image: holds float64 values; expected 8 or 16 bits a sample, unsigned; convert it first
+    """
+    if isinstance(image, Image.Image):
+        return _picture(raster_of(image), channel, name)
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"{name}: is {type(image).__name__}; expected a path, an array (HxW, or HxWxC), or a Pillow image"
+        )
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise InputError(f"{name}: has shape {image.shape}; expected HxW or HxWxC, of at least one pixel")
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and channel in ("auto", "rgb"):
+        return image
+    samples = image.astype(image.dtype.newbyteorder("="), copy=False)
+    return _picture(Raster(samples, None, "array", 8 * image.dtype.itemsize), channel, name)
+
+
+def _picture(raster: Raster, channel: Channel, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """8-bit RGB of what a file holds."""
     samples = _choose(_colors(raster, channel), raster, channel, path)
     if samples.dtype not in (np.uint8, np.uint16):
         raise InputError(

@@ -188,19 +188,37 @@ def from_pillow(image: ImageFile.ImageFile, format: str, bits: int, path: Path, 
             with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error):
                 orientation = int(image.getexif().get(0x0112, 1))
         image.load()
-        flat: Image.Image = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "F") else _plain(image)
-        palette = None
-        if flat.mode == "P":
-            colors = np.asarray(flat.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-            palette = np.zeros((256, 3), dtype=np.uint8)
-            palette[: len(colors)] = colors
-        samples = _native(np.array(flat))
+        samples, palette = _samples(image, format, bits)
+    return Raster(samples, palette, format, bits, orientation if 1 <= orientation <= 8 else 1, lossy=format == "JPEG")
+
+
+def raster_of(image: Image.Image) -> Raster:
+    """What a Pillow image holds; turned as its EXIF orientation says, as files are.
+
+    >>> raster_of(Image.new("L", (3, 2))).samples.shape
+    (2, 3)
+    """
+    samples, palette = _samples(image, "", 8)
+    orientation = image.getexif().get(0x0112, 1) if image.format == "JPEG" else 1
+    turned = orientation if orientation in range(1, 9) else 1
+    return Raster(samples, palette, "Pillow", 8 * samples.dtype.itemsize, turned, grey_with_alpha=image.mode == "LA")
+
+
+def _samples(image: Image.Image, format: str, bits: int) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """An image's values, and the colours of its palette."""
+    flat: Image.Image = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "F") else _plain(image)
+    palette = None
+    if flat.mode == "P":
+        colors = np.asarray(flat.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        palette[: len(colors)] = colors
+    samples = _native(np.array(flat))
     if flat.mode == "I" and format == "PNG":
         # Pillow before 11 gives 16-bit grey as 32-bit integers.
         samples = samples.astype(np.uint16)
     if flat.mode == "L" and format == "PNG" and bits in (2, 4):
         samples = samples // np.uint8(255 // (2**bits - 1))  # Pillow stretches them to 0..255
-    return Raster(samples, palette, format, bits, orientation if 1 <= orientation <= 8 else 1, lossy=format == "JPEG")
+    return samples, palette
 
 
 def _plain(image: Image.Image) -> Image.Image:
