@@ -36,7 +36,7 @@ def undocumented(node, prefix=""):
     """Public functions and classes without a docstring, and public methods but for those of `__init__`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if child.name.startswith("_"):
+            if child.name.startswith("_") or "overload" in [getattr(d, "id", "") for d in child.decorator_list]:
                 continue
             if ast.get_docstring(child) is None:
                 yield prefix + child.name
