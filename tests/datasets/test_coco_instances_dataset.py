@@ -1,6 +1,7 @@
 """COCO instance JSON, against pycocotools: the masks of its own tool, pixel by pixel."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -219,3 +220,23 @@ def test_sizes_in_the_json_and_of_the_photograph(tmp_path):
     Image.fromarray(picture(0, (30, 41))).save(root / "a.png")
     with pytest.raises(InputError, match=r"label is 40x30 pixels, but its image a\.png is 41x30"):
         open_dataset(root).load("a")
+
+
+def test_a_project_and_its_class_of_one_name(tmp_path):
+    """As Roboflow writes them: nothing is of the first."""
+    categories = [{"id": 0, "name": "cell", "supercategory": "none"}, {"id": 1, "name": "cell"}]
+    rows = [{"segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]], "category_id": 1}]
+    dataset = open_dataset(one(tmp_path / "d", rows, categories=categories))
+    assert [(c.id, c.name) for c in dataset.label_set] == [(0, "background"), (1, "cell")]
+
+
+def test_a_size_that_is_claimed_takes_no_memory(tmp_path):
+    tracemalloc.start()
+    with pytest.raises(InputError):
+        open_dataset(one(tmp_path / "d", [{"segmentation": HUGE}])).read_truth("a")
+    big = {"segmentation": {"size": [10**6, 10**6], "counts": [10**12]}}
+    with pytest.raises(InputError):
+        open_dataset(one(tmp_path / "d", [big])).read_truth("a")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23

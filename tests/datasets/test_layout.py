@@ -8,7 +8,7 @@ from PIL import Image
 
 from panembed.datasets.convert import convert
 from panembed.datasets.folder import FolderDataset
-from panembed.datasets.layout import LAYOUTS, open_dataset
+from panembed.datasets.layout import LAYOUTS, layout_name, open_dataset
 from panembed.datasets.synthetic import SyntheticDataset, write_folder
 from panembed.errors import InputError, SettingsError
 
@@ -122,3 +122,12 @@ def test_a_name_that_no_table_can_hold(plants, tmp_path):
         pytest.skip("this disk has UTF-8 names only")
     with pytest.raises(InputError, match=r"the name of Bl.udce4tter is not UTF-8.*rename it"):
         open_dataset(tmp_path / "data")
+
+
+def test_a_text_or_the_drawings_beside_do_not_make_it_another_layout(plants):
+    (plants / "labels/README.txt").write_text("made by hand")
+    (plants / "images/plant0000.json").write_text('{"shapes": [], "imagePath": "plant0000.png"}')
+    assert layout_name(plants) == "folder"
+    (plants / "labels/plant0000.txt").write_text("")
+    with pytest.raises(InputError, match="could be yolo-seg or folder"):
+        layout_name(plants)

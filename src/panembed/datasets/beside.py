@@ -55,6 +55,9 @@ def places(root: Path, endings: Sequence[str], folder: str) -> list[tuple[Path, 
         return [(root / "images", root / folder, "")]
     if label_files(root, endings):
         return [(root, root, "")]
+    if (root / "images").is_dir():
+        # The images of another layout, perhaps with what its labels were made from beside them.
+        return []
     try:
         inside = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
     except OSError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ class CocoInstancesDataset(LayeredDataset):
         data = read_json(self.json_path, "a COCO JSON")
         if not isinstance(data, dict):
             raise InputError(f"{self.json_path}: holds {kind(data)}; expected images, annotations and categories")
-        label_set, self._class_of = _classes(self.json_path, rows_of(self.json_path, data, "categories"))
+        rows = rows_of(self.json_path, data, "annotations")
+        used = {row["category_id"] for row in rows if is_int(row.get("category_id"))}
+        label_set, self._class_of = _classes(self.json_path, rows_of(self.json_path, data, "categories"), used)
         self._looked_in = photograph_folders(root, self.json_path, images, "instances_")
         files: dict[str, tuple[Path, Path]] = {}
         self.image_ids: dict[str, int | str] = {}
@@ -196,8 +199,14 @@ def _only_json(root: Path) -> Path:
     raise InputError(f"{root}: several JSON files fit ({names}); give the file that is meant instead of the folder")
 
 
-def _classes(path: Path, rows: list[dict[str, Any]]) -> tuple[LabelSet, dict[int, int]]:
-    """The classes, and the class index of every category id; a category called background is that."""
+def _classes(path: Path, rows: list[dict[str, Any]], used: Collection[Any]) -> tuple[LabelSet, dict[int, int]]:
+    """The classes, and the class index of every category id.
+
+    A category called background is that. Of two of one name, as Roboflow writes a project and its class, the one that
+    no annotation has is left out.
+    """
+    names = Counter(str(row.get("name")) for row in rows)
+    rows = [row for row in rows if names[str(row.get("name"))] == 1 or row.get("id") in used]
     things, ids = [], []
     background = []
     for number, row in enumerate(rows):

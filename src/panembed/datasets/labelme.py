@@ -26,6 +26,7 @@ from panembed.datasets.object_layers import OUTSIDE, LayeredDataset, with_backgr
 from panembed.errors import InputError, shown
 from panembed.io.image_files import images_in
 from panembed.io.polygon_fill import check_corners, reaches_out
+from panembed.io.raster import MAX_PIXELS
 from panembed.labels.object_masks import NOTHING, VOID, ObjectMask, Window
 
 ENDINGS = (".json",)
@@ -141,9 +142,11 @@ def shapes(path: Path) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
                 f"{', '.join((*_CORNERS, *_NO_AREA))}"
             )
     sides = [data.get("imageHeight"), data.get("imageWidth")]
-    if all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 2**16 for side in sides):
-        return rows, (sides[0], sides[1])
-    return rows, None
+    if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
+        return rows, None
+    if sides[0] * sides[1] > MAX_PIXELS:
+        raise InputError(f"{path}: is of {sides[1]}x{sides[0]} pixels; expected at most {MAX_PIXELS:,} in all")
+    return rows, (sides[0], sides[1])
 
 
 def _ordered(root: Path, names: set[str]) -> list[str]:

@@ -25,6 +25,7 @@ from panembed.datasets.mask_stacks import MaskStacksDataset, is_mask_stacks
 from panembed.datasets.sample import Dataset
 from panembed.datasets.yolo_seg import YoloSegDataset, is_yolo_seg
 from panembed.errors import InputError, SettingsError, printable
+from panembed.io.image_files import images_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def _is_plain_folder(root: Path) -> bool:
     """A folder of label images, unless its `panoptic/` is the PNG folder of a COCO panoptic JSON."""
     labels = [name for name in LABEL_FOLDERS if (root / name).is_dir()]
     of_json = labels == ["panoptic"] and not (root / LABELS_FILE).exists() and is_coco_panoptic(root)
-    objects = is_mask_files(root) or is_mask_stacks(root) or is_yolo_seg(root)
+    texts_alone = is_yolo_seg(root) and labels == ["labels"] and not images_in(root / "labels")
+    objects = is_mask_files(root) or is_mask_stacks(root) or texts_alone
     return is_folder(root) and not of_json and not objects
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,11 @@ from panembed.datasets.folder import LabelCoding
 from panembed.datasets.mask_files import object_classes
 from panembed.datasets.object_layers import LayeredDataset
 from panembed.errors import InputError
-from panembed.io.raster import MAX_PIXELS, one_line
+from panembed.io.raster import MAX_PIXELS, check_size, one_line
 from panembed.labels.object_masks import NOTHING, ObjectMask, Window
 
 ENDINGS = (".tif", ".tiff")
 _FOLDERS = ("labels", "masks")
-
-MAX_STACK = 8 * MAX_PIXELS
-"""Values in all pages of a stack."""
 
 
 class MaskStacksDataset(LayeredDataset):
@@ -68,7 +66,9 @@ class MaskStacksDataset(LayeredDataset):
                     f"{path}: page {number} is {page.shape[1]}x{page.shape[0]} pixels, but its image "
                     f"{self.image_path(id).name} is {shape[1]}x{shape[0]}; expected the same size"
                 )
-            objects.append(ObjectMask(1, *_window(page, path, number)))
+            window = _window(page, path, number)
+            if window[0].size:
+                objects.append(ObjectMask(1, *window))
         return objects, Counter()
 
 
@@ -106,45 +106,44 @@ def _num_pages(path: Path) -> int:
         return 0
 
 
-def read_pages(path: Path) -> NDArray[np.integer]:
-    """The pages of a TIFF of whole numbers.
-
-    Returns:
-        PxHxW.
+def read_pages(path: Path) -> Iterator[NDArray[np.integer]]:
+    """The pages of a TIFF of whole numbers, HxW each, one by one: only one is in memory.
 
     Raises:
-        InputError: the file is missing, damaged, too large, in colour, or holds pages of several sizes.
+        InputError: the file is missing, damaged, too large, in colour, or holds pages of several kinds.
     """
     try:
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            count = series.size
-            if len(tiff.series) > 1:
-                # Pages that were appended one by one are series of their own.
-                if len({(page.shape, page.dtype) for page in tiff.pages}) > 1:
-                    raise InputError(
-                        f"{path}: holds pages of several kinds; expected one mask of the image's size a page"
-                    )
-                count = len(tiff.pages) * tiff.pages.first.size
-            if "S" in series.axes or series.axes[-2:] != "YX":
-                raise InputError(f"{path}: has pages in colour (axes {series.axes}); expected masks of one channel")
-            if series.dtype is None or series.dtype.kind not in "uib":
-                raise InputError(f"{path}: holds {series.dtype} values; expected whole numbers; save masks as integers")
-            if count > MAX_STACK:
-                raise InputError(f"{path}: holds {count:,} values; expected at most {MAX_STACK:,}; take it apart")
-            pages = series.asarray() if len(tiff.series) == 1 else tiff.asarray(key=slice(None))
-            planes = pages.size // max(math.prod(pages.shape[-2:]), 1)
-            # tifffile logs that pages are missing, and goes on with those that are there.
-            promised = (tiff.imagej_metadata or {}).get("images", planes)
-            if promised != planes or _goes_on(tiff):
-                raise InputError(f"{path}: is cut off after {planes} pages; expected a whole TIFF; copy it here again")
+            yield from _pages(tiff, path)
     except InputError:
         raise
     # Damaged bytes give every exception there is.
     except Exception as error:
         raise InputError(f"{path}: is no whole TIFF ({one_line(error)}); expected a mask on each page") from error
-    whole: NDArray[np.integer] = pages.reshape(-1, *pages.shape[-2:])
-    return whole
+
+
+def _pages(tiff: tifffile.TiffFile, path: Path) -> Iterator[NDArray[np.integer]]:
+    series = tiff.series[0]
+    # Pages that were appended one by one are series of their own.
+    if len({(page.shape, page.dtype) for page in tiff.pages}) > 1:
+        raise InputError(f"{path}: holds pages of several kinds; expected masks of the image's size")
+    if "S" in series.axes or series.axes[-2:] != "YX":
+        raise InputError(f"{path}: has pages in colour (axes {series.axes}); expected masks of one channel")
+    if series.dtype is None or series.dtype.kind not in "uib":
+        raise InputError(f"{path}: holds {series.dtype} values; expected whole numbers; save masks as integers")
+    height, width = series.shape[-2:]
+    check_size(path, width, height, MAX_PIXELS)
+    planes = series.size // (height * width)
+    # tifffile logs that pages are missing, and goes on with those that are there.
+    promised = (tiff.imagej_metadata or {}).get("images", planes)
+    if (len(tiff.series) == 1 and promised != planes) or _goes_on(tiff):
+        raise InputError(f"{path}: is cut off; expected a whole TIFF; copy it here again")
+    if len(tiff.pages) > 1:
+        for place in range(len(tiff.pages)):
+            yield tiff.asarray(key=place)
+    else:
+        # ImageJ keeps a stack behind a single page, which is as large as the file.
+        yield from series.asarray().reshape(-1, height, width)
 
 
 def _goes_on(tiff: tifffile.TiffFile) -> bool:

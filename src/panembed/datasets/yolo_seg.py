@@ -9,6 +9,7 @@ A line is the class, counted from 0, and corners x y x y ... as fractions of the
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ from panembed.labels.object_masks import ObjectMask
 
 _IMAGES, _LABELS = "images", "labels"
 _CLASSES = "classes.txt"
+_LOOKED_AT = 50
 
 
 class YoloSegDataset(LayeredDataset):
@@ -90,12 +92,17 @@ class YoloSegDataset(LayeredDataset):
 
 
 def is_yolo_seg(root: Path) -> bool:
-    """Is there `labels/` with text files beside `images/`?
+    """Is there `labels/` with text files beside `images/`, and an image called like one of them?
 
     >>> is_yolo_seg(Path("/no/such/folder"))
     False
     """
-    return any(next(labels.rglob("*.txt"), None) is not None for _, labels, _ in _places(root))
+    for images, labels, _ in _places(root):
+        for text in itertools.islice(labels.rglob("*.txt"), _LOOKED_AT):
+            stem = str(images / text.relative_to(labels))[: -len(".txt")]
+            if any(Path(stem + end).exists() for suffix in IMAGE_SUFFIXES for end in (suffix, suffix.upper())):
+                return True
+    return False
 
 
 def _places(root: Path) -> list[tuple[Path, Path, str]]:

@@ -8,11 +8,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from panembed.datasets.coco_instances import CocoInstancesDataset
 from panembed.datasets.coco_panoptic import CocoPanopticDataset
 from panembed.datasets.folder import composed
 from panembed.datasets.sample import Dataset, FileDataset
 from panembed.errors import InputError
 from panembed.evaluation.predictions.stored import Predictions
+from panembed.io.image_files import IMAGE_SUFFIXES
 from panembed.labels.categories import IGNORE
 from panembed.labels.panoptic_map import PanopticMap
 
@@ -134,10 +136,10 @@ def match_predictions(
 def _truth_names(dataset: Dataset, id: str) -> list[str]:
     folder = PurePosixPath(id).parent
     paths = [dataset.image_path(id)]
-    if isinstance(dataset, FileDataset):
+    if isinstance(dataset, FileDataset) and dataset.label_path(id).suffix.lower() in IMAGE_SUFFIXES:
         paths.append(dataset.label_path(id))
     names = [id, *(str(folder / path.stem) for path in paths)]
-    if isinstance(dataset, CocoPanopticDataset):
+    if isinstance(dataset, CocoPanopticDataset | CocoInstancesDataset):
         image_id = dataset.image_ids[id]
         names.append(image_id if isinstance(image_id, str) else f"#{image_id}")
     return list(dict.fromkeys(names))
