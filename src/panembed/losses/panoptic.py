@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from panembed.labels.categories import IGNORE
 from panembed.losses.density import density_loss
 from panembed.losses.discriminative import discriminative_loss
-from panembed.losses.soft_mask import Overlap, soft_mask_loss
+from panembed.losses.object_overlap import Overlap
+from panembed.losses.soft_mask import soft_mask_loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
 from panembed.labels.categories import IGNORE
-
-Overlap = Literal["dice", "lovasz"]
+from panembed.losses.object_overlap import Overlap, object_overlap
 
 _SMOOTHNESS = 0.1
 """Weight of the variance of the log of the sharpness within an object.
@@ -89,20 +87,26 @@ def soft_mask_loss(
     if thing_ids is not None and semantic is None:
         raise ValueError("thing_ids names classes of `semantic`; give semantic too")
     total = embeddings.new_zeros((), dtype=torch.float32)
-    for index in range(len(embeddings)):
+    # Not by index, whose gradient would be a batch of zeros for every image.
+    images = embeddings.flatten(2).unbind()
+    by_image = [(None, None)] * len(images) if seeds is None else [part.unbind() for part in seeds.flatten(2).unbind()]
+    for index, (image_em, (log_m, score_m)) in enumerate(zip(images, by_image)):
         classes = None if semantic is None else semantic[index]
         target = torch.zeros(expected[1:], device=embeddings.device)
         in_object = torch.zeros_like(target, dtype=torch.bool)
         for inside in _class_masks(instance[index], classes, thing_ids):
-            x_ne = embeddings[index].permute(1, 2, 0)[inside].float()
-            log_w_n = None if seeds is None else seeds[index, 0][inside].float().clamp_max(MAX_LOG_SHARPNESS)
-            sharpness = log_w_n if log_w_n is not None else math.log(math.log(1 / 0.9) / delta_var**2)
-            loss, own_n = _objects(x_ne, instance[index][inside], sharpness, overlap)
+            place_n = inside.flatten().nonzero()[:, 0]
+            x_ne = image_em.index_select(1, place_n).float().T
+            sharpness: Tensor | float = math.log(math.log(1 / 0.9) / delta_var**2)
+            if log_m is not None:
+                sharpness = log_m.index_select(0, place_n).float().clamp_max(MAX_LOG_SHARPNESS)
+            loss, own_n = _objects(x_ne, instance[index].flatten()[place_n], sharpness, overlap)
             total = total + loss
-            target[inside], in_object[inside] = own_n, True
-        if seeds is not None:
+            target.view(-1)[place_n] = own_n
+            in_object |= inside
+        if score_m is not None:
             outside = instance[index] == 0 if classes is None else _stuff(classes, thing_ids)
-            total = total + _seed_loss(seeds[index, 1].float(), target, in_object, outside)
+            total = total + _seed_loss(score_m.float().view_as(target), target, in_object, outside)
     return total / max(1, len(embeddings))
 
 
@@ -120,39 +124,28 @@ def _class_masks(instance: Tensor, semantic: Tensor | None, thing_ids: Sequence[
 
 def _objects(x_ne: Tensor, ids_n: Tensor, log_sharpness: Tensor | float, overlap: Overlap) -> tuple[Tensor, Tensor]:
     """Loss of the objects of one class, and phi of each pixel in its own object, detached."""
-    _, group_n, count_k = torch.unique(ids_n, return_inverse=True, return_counts=True)
-    count_k = count_k.float()
-    own_nk = torch.nn.functional.one_hot(group_n, len(count_k)).float()
-    mean_ke = own_nk.T @ x_ne / count_k[:, None]
-    smoothness: Tensor | float = 0.0
-    if isinstance(log_sharpness, Tensor):
-        log_w_k = own_nk.T @ log_sharpness / count_k
-        deviation_n = (log_sharpness - log_w_k.detach()[group_n]).square()
-        smoothness = _SMOOTHNESS * (own_nk.T @ deviation_n / count_k).mean()
-        w_k = log_w_k.exp()
-    else:
-        w_k = torch.full_like(count_k, math.exp(log_sharpness))
-    # From the centre of the means, so that cancellation stays harmless.
-    centre_e = mean_ke.mean(0)
-    x_ne, mean_ke = x_ne - centre_e, mean_ke - centre_e
-    squared_nk = x_ne.square().sum(1)[:, None] + mean_ke.square().sum(1) - 2 * x_ne @ mean_ke.T
-    phi_nk = torch.exp(-squared_nk.clamp_min(0) * w_k)
-    losses_k = _dice(phi_nk, own_nk, count_k) if overlap == "dice" else _lovasz_hinge(phi_nk, own_nk, count_k)
-    return losses_k.mean() + smoothness, phi_nk.detach().gather(1, group_n[:, None])[:, 0]
+    group_n, count_k = _numbered(ids_n)
+    if not isinstance(log_sharpness, Tensor):
+        return object_overlap(x_ne, group_n, torch.full_like(count_k, math.exp(log_sharpness)), overlap)
+    log_w_k = _means(log_sharpness, group_n, count_k)
+    smoothness = _means((log_sharpness - log_w_k.detach()[group_n]).square(), group_n, count_k).mean()
+    loss, own_n = object_overlap(x_ne, group_n, log_w_k.exp(), overlap)
+    return loss + _SMOOTHNESS * smoothness, own_n
 
 
-def _dice(phi_nk: Tensor, own_nk: Tensor, count_k: Tensor) -> Tensor:
-    """1 minus the Dice coefficient with squares in its denominator (Milletari et al. 2016), of each object."""
-    return 1 - 2 * (phi_nk * own_nk).sum(0) / (phi_nk.square().sum(0) + count_k)
+def _numbered(ids_n: Tensor) -> tuple[Tensor, Tensor]:
+    """Objects 0..K-1 instead of their ids, and the pixels of each as float32."""
+    if int(ids_n.max()) > 4 * len(ids_n) + 1000:
+        _, group_n, count_k = torch.unique(ids_n, return_inverse=True, return_counts=True)
+        return group_n, count_k.float()
+    counts = torch.bincount(ids_n)
+    present = counts > 0
+    return (present.cumsum(0) - 1)[ids_n], counts[present].float()
 
 
-def _lovasz_hinge(phi_nk: Tensor, own_nk: Tensor, count_k: Tensor) -> Tensor:
-    """Lovasz hinge of 2 phi - 1 against the masks (Berman et al. 2018, algorithm 1), of each object."""
-    error_nk, order_nk = torch.sort(1 - (2 * phi_nk - 1) * (2 * own_nk - 1), dim=0, descending=True)
-    true_nk = own_nk.gather(0, order_nk)
-    jaccard_nk = 1 - (count_k - true_nk.cumsum(0)) / (count_k + (1 - true_nk).cumsum(0))
-    gradient_nk = torch.diff(jaccard_nk, dim=0, prepend=jaccard_nk.new_zeros(1, jaccard_nk.shape[1]))
-    return (error_nk.relu() * gradient_nk).sum(0)
+def _means(value_n: Tensor, group_n: Tensor, count_k: Tensor) -> Tensor:
+    """The mean over the pixels of each object."""
+    return torch.zeros_like(count_k).index_add(0, group_n, value_n) / count_k
 
 
 def _stuff(semantic: Tensor, thing_ids: Sequence[int] | None) -> Tensor:
@@ -168,8 +161,5 @@ def _stuff(semantic: Tensor, thing_ids: Sequence[int] | None) -> Tensor:
 def _seed_loss(score: Tensor, target: Tensor, in_object: Tensor, outside: Tensor) -> Tensor:
     """Squared error of the scores inside and outside objects, each its own mean, so that few objects weigh as much."""
     squared = (torch.sigmoid(score) - target).square()
-    total = score.new_zeros(())
-    for part in (in_object, outside):
-        if part.any():
-            total = total + squared[part].mean()
-    return total
+    weight = sum(part / part.sum().clamp_min(1) for part in (in_object, outside))
+    return (squared * weight).sum()
