@@ -83,7 +83,15 @@ def test_classes_called_like_columns(tmp_path: Path) -> None:
     panoptic = PanopticMap([[0, 0, 1]], [[1, 2, 1]])
     with PredictionFolder(tmp_path, label_set) as folder:
         folder.add(Path("a.png"), PanopticResult(panoptic, label_set, np.zeros((1, 3, 3), np.uint8), "a"))
-    row = {"file": "a.png", "width": "3", "height": "1", "objects": "3", "class width": "2", "class objects": "1"}
+    row = {
+        "file": "a.png",
+        "width": "3",
+        "height": "1",
+        "objects": "3",
+        "class width": "2",
+        "class objects": "1",
+        "notes": "",
+    }
     assert rows_of(tmp_path / "summary.csv") == [row]
 
 
@@ -92,7 +100,7 @@ def test_no_images_leave_headings(tmp_path: Path) -> None:
     with PredictionFolder(tmp_path, FIELD):
         pass
     assert (tmp_path / "objects.csv").read_text() == ",".join(("file", "instance_id", *COLUMNS)) + "\n"
-    assert (tmp_path / "summary.csv").read_text() == "file,width,height,objects,crop,weed\n"
+    assert (tmp_path / "summary.csv").read_text() == "file,width,height,objects,crop,weed,notes\n"
     assert not (tmp_path / "failed.csv").exists()
 
 

@@ -45,3 +45,13 @@ def test_more_objects_than_16_bits_count(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stored.has_objects
     _, labels = stored[0]
     assert np.array_equal(labels[1].numpy(), truth.instance)
+
+
+def test_a_view_is_what_is_kept(tmp_path):
+    data = SyntheticDataset(3, size=64)
+    seen = StoredImages(data, data.ids, None, view=lambda image: 255 - image)
+    plain = StoredImages(data, data.ids, None, view=lambda image: image)
+    assert (seen.num_signals, plain.num_signals) == (3, 0)
+    for (inverse, labels), (image, same) in zip(seen, plain):
+        assert torch.equal(255 - inverse, image)
+        assert torch.equal(labels, same)

@@ -48,7 +48,7 @@ def require_torch() -> None:
 
 def preparation(settings: InputSettings) -> Preparation:
     """How images become the network's input."""
-    return Preparation(settings.size, settings.fit, settings.normalization, settings.scale)
+    return Preparation(settings.size, settings.fit, settings.normalization, settings.scale, settings.channel)
 
 
 def augmentation(settings: AugmentationSettings) -> Augmentation:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from panembed.assembly import build
 from panembed.assembly.start import LEARNED_FROM_FILE, learned_before, warn_of_flattery
-from panembed.datasets.sample import Dataset
+from panembed.datasets.sample import Dataset, choose_channel
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, ModelError, SettingsError
 from panembed.machine.environment import available_cores
@@ -68,6 +68,7 @@ def trainer(
         logger.info("on %s, precision %s", chosen, precision)
     parts = build.parts(settings, label_set, weights="load" if begins else "random")
     net, prepare = parts.net, parts.prepare
+    choose_channel(dataset, prepare.channel)
     known = run / LEARNED_FROM_FILE
     if not begins and known.is_file():
         seen = tuple(json.loads(known.read_text(encoding="utf-8")))
@@ -134,6 +135,12 @@ def _training_set(
         )
     except InputError as error:
         raise InputError(f"{error}; `panembed data check {dataset.root}` names all files with mistakes") from error
+    if examples.num_signals:
+        logger.warning(
+            "%d of the %d training images show a single signal in colour and are taken as grey; input.channel=rgb "
+            "takes colours as they are",
+            *(examples.num_signals, len(examples)),
+        )
     things = dataset.label_set.things
     if things and not examples.has_objects:
         names = ", ".join(dataset.label_set[index].name for index in things)

@@ -10,6 +10,7 @@ import typer
 
 from panembed.cli.options import (
     AllowModule,
+    ChannelName,
     DataFolder,
     DataFormat,
     Device,
@@ -18,6 +19,7 @@ from panembed.cli.options import (
     Overwrite,
     PredictionSettings,
     open_data,
+    with_channel,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def evaluate(
         typer.Option("--oracle", help="also score with true classes and true centres: what better ones could win"),
     ] = False,
     set_: PredictionSettings = None,
+    channel: ChannelName = None,
     allow_module: AllowModule = None,
 ) -> None:
     """Score a model, or the predictions of any tool, against truth.
@@ -99,6 +102,7 @@ def evaluate(
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.datasets.part import choose_ids, has_test
+    from panembed.datasets.sample import choose_channel
     from panembed.evaluation.oracle import evaluate_oracles
     from panembed.evaluation.predictions.matching import match_predictions
     from panembed.evaluation.predictions.stored import open_predictions
@@ -106,7 +110,7 @@ def evaluate(
     from panembed.labels.panoptic_map import PanopticMap
     from panembed.report.worst import draw_worst
 
-    overrides = set_ or []
+    overrides = with_channel(set_, channel)
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
     dataset = open_data(data, format, labels, None if model is None else trained_model.labels_of(model))
     oracles: dict[str, dict[str, float | None]] = {}
@@ -120,6 +124,7 @@ def evaluate(
             if model is not None:
                 split = split or "test"
                 loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
+                choose_channel(dataset, loaded.preparation.channel)
                 ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
                 folder = _claim(output, overwrite, held)
                 progress.update(task, total=len(ids))

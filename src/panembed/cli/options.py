@@ -40,9 +40,34 @@ AllowModule = Annotated[
         help="a Python module that a model's own network may be imported from; can be repeated",
     ),
 ]
+ChannelName = Annotated[
+    str | None,
+    typer.Option(
+        "--channel",
+        metavar="red|green|blue|N",
+        help="the channel that is the picture, by its colour or number from 1 (short for --set input.channel=...)",
+    ),
+]
 ModelName = Annotated[
     Path, typer.Option("--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model")
 ]
+
+
+def with_channel(overrides: list[str] | None, channel: str | None) -> list[str]:
+    """The values of --set, with the one that --channel stands for.
+
+    >>> with_channel(["input.scale=2"], "green")
+    ['input.scale=2', 'input.channel=green']
+    """
+    from panembed.errors import SettingsError
+
+    if channel is None:
+        return list(overrides or [])
+    if channel not in ("auto", "rgb", "red", "green", "blue") and not (channel.isascii() and channel.isdigit()):
+        raise SettingsError(f"--channel {channel!r}: expected red, green, blue, or a number from 1")
+    if channel.isdigit() and int(channel) < 1:
+        raise SettingsError(f"--channel {channel}: channels are counted from 1; expected 1 for the first")
+    return [*(overrides or []), f"input.channel={channel}"]
 
 
 def open_data(  # type: ignore[no-untyped-def]

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from panembed.cli.options import AllowModule, Device, ModelName, OutputFolder, Overwrite, PredictionSettings
+from panembed.cli.options import (
+    AllowModule,
+    ChannelName,
+    Device,
+    ModelName,
+    OutputFolder,
+    Overwrite,
+    PredictionSettings,
+    with_channel,
+)
 
 _INSTEAD = "--overwrite, or go on with a prediction by --resume"
 
@@ -36,6 +45,7 @@ def predict(
         ),
     ] = None,
     set_: PredictionSettings = None,
+    channel: ChannelName = None,
     numbers: Annotated[
         bool, typer.Option("--numbers", help="write each object's number (instance_id of objects.csv) on the overlays")
     ] = False,
@@ -55,6 +65,8 @@ def predict(
     Example: panembed predict --model nuclei tissue --output results --set input.scale=0.6 --pixel-size 0.25
 
     Example: panembed predict --model nuclei tissue --output results --write rois,geojson
+
+    Example: panembed predict --model nuclei two-channel.tif --output results --channel 1
     """
     import panembed
     from panembed.assembly import trained_model
@@ -66,6 +78,7 @@ def predict(
     from panembed.report.tables import counted
     from panembed.results.exports.exporter import parse_formats
     from panembed.results.prediction_folder import PredictionFolder
+    from panembed.results.remarks import sentences
     from panembed.results.resuming import begin, outcomes
 
     if resume and overwrite:
@@ -73,8 +86,8 @@ def predict(
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
     formats = parse_formats(write or ())
-    files = find_images(inputs)
-    loaded = trained_model.load(model, device=device, overrides=set_ or (), allow_modules=allow_module or ())
+    files, overrides = find_images(inputs), with_channel(set_, channel)
+    loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
     folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files)
     if others := left_aside(inputs):
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
@@ -84,7 +97,7 @@ def predict(
         "model": str(model),
         "weights": fingerprint(model),
         "classes": loaded.label_set.to_list(),
-        "set": set_ or [],
+        "set": overrides,
         "pixel_size": pixel_size,
         "write": list(formats),
         "numbers": numbers,
@@ -106,6 +119,8 @@ def predict(
                 raise
             done = f"{predictions.num_images} of {len(files)} images are done, and {folder} tells of these"
             raise KeyboardInterrupt(f"{done}; --resume goes on") from error
+    for sentence in sentences(predictions.remarks, predictions.num_images):
+        messages().print(f"note: {sentence}")
     messages().print(
         f"{counted(predictions.num_images, 'image')}, {counted(predictions.num_objects, 'object')} in "
         f"{time.monotonic() - started:.1f} s; written to {folder}"

@@ -77,6 +77,7 @@ def tune(
     from panembed.cli.console import bar, messages
     from panembed.cli.tables import trials_table
     from panembed.datasets.part import choose_ids
+    from panembed.datasets.sample import choose_channel
     from panembed.errors import PanembedError
     from panembed.inference.model_folder import resolve_model
     from panembed.io.output_folder import claim_folder, free_name
@@ -89,6 +90,7 @@ def tune(
         _check_only_scores(output, maximize, trials, full_grid=full_grid, dry_run=dry_run, overwrite=overwrite)
     dataset = open_data(data, format, labels, trained_model.labels_of(model))
     loaded = trained_model.load(model, device=device, allow_modules=allow_module or ())
+    choose_channel(dataset, loaded.preparation.channel)
     place = resolve_model(model)
     if not (dry_run and output):
         _check_may_change(model, place)

@@ -123,7 +123,7 @@ class CocoInstancesDataset(LayeredDataset):
         if not os.path.exists(path):
             places = ", ".join(str(folder) for folder in self._looked_in)
             raise InputError(f"{path.name}: the photograph was not found; looked in {places}; add it to one of them")
-        return read_image(path)
+        return read_image(path, channel=self.channel)
 
     def _shape(self, id: str) -> tuple[int, int]:
         self._paths(id)

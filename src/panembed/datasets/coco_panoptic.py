@@ -157,7 +157,7 @@ class CocoPanopticDataset(FileDataset):
         if not os.path.exists(path):
             places = ", ".join(str(folder) for folder in self._looked_in)
             raise InputError(f"{path.name}: the photograph was not found; looked in {places}; add it to one of them")
-        return read_image(path)
+        return read_image(path, channel=self.channel)
 
     def read_truth(self, id: str) -> PanopticMap:
         """The PNG and its `segments_info` as a panoptic map, see `panembed.io.coco_panoptic.panoptic_map`.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.errors import InputError
+from panembed.io.channels import Channel
 from panembed.io.images import read_image
 from panembed.labels.categories import LabelSet
 from panembed.labels.panoptic_map import PanopticMap
@@ -86,6 +87,20 @@ class Dataset(Protocol):
         ...
 
 
+def choose_channel(dataset: Dataset, channel: Channel) -> None:
+    """Have a data set's image files read with this channel as the picture; data sets without files stay as they are.
+
+    >>> from panembed.datasets.samples import sample_nuclei_path
+    >>> from panembed.datasets.folder import FolderDataset
+    >>> dataset = FolderDataset(sample_nuclei_path())
+    >>> choose_channel(dataset, "green")
+    >>> dataset.channel
+    'green'
+    """
+    if isinstance(dataset, FileDataset):
+        dataset.channel = channel
+
+
 class FileDataset:
     """The part that data sets on a disk share: ids, paths, and the check that image and truth are of one size.
 
@@ -95,6 +110,9 @@ class FileDataset:
         root: the folder that holds the files.
         label_set: the classes.
         files: image file and label file of every id.
+
+    Attributes:
+        channel: of the image files that is the picture, see `panembed.io.images.read_image`; may be set.
 
     Raises:
         InputError: there are no images.
@@ -111,6 +129,7 @@ class FileDataset:
         self.label_set = label_set
         self.ids = sorted(files)
         self._files = files
+        self.channel: Channel = "auto"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,7 +155,7 @@ class FileDataset:
 
     def read_image(self, id: str) -> NDArray[np.uint8]:
         """The image, HxWx3 uint8 RGB; InputError where it can't be read."""
-        return read_image(self.image_path(id))
+        return read_image(self.image_path(id), channel=self.channel)
 
     def read_truth(self, id: str) -> PanopticMap:
         """The truth; InputError where it can't be read."""

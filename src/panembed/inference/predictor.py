@@ -21,8 +21,10 @@ from panembed.inference.grouping import Grouping
 from panembed.inference.object_scores import Calibration, object_features, uncalibrated_score
 from panembed.inference.preparation import Preparation
 from panembed.io.images import as_picture, read_image
+from panembed.io.signal import Signal
 from panembed.labels.categories import LabelSet
 from panembed.labels.panoptic_map import PanopticMap
+from panembed.results.remarks import Remark
 from panembed.results.result import PanopticResult
 
 if TYPE_CHECKING:
@@ -98,9 +100,22 @@ class PanopticModel:
         return self._predict(image, name or (Path(image).stem if isinstance(image, str | os.PathLike) else "image"))
 
     def _predict(self, image: Picture, name: str) -> PanopticResult:
-        pixels = read_image(image) if isinstance(image, str | os.PathLike) else as_picture(image, name=name)
-        panoptic, scores = self.segment_scored(pixels)
-        return PanopticResult(panoptic, self.label_set, pixels, name, scores=scores)
+        channel = self.preparation.channel
+        if isinstance(image, str | os.PathLike):
+            pixels = read_image(image, channel=channel)
+        else:
+            pixels = as_picture(image, channel=channel, name=name)
+        signal = self.preparation.signal(pixels)
+        panoptic, scores = self.segment_scored(pixels if signal is None else signal.picture)
+        result = PanopticResult(panoptic, self.label_set, pixels, name, scores=scores)
+        result.remarks = tuple(self._remarks(result, signal))
+        return result
+
+    def _remarks(self, result: PanopticResult, signal: Signal | None) -> Iterator[Remark]:
+        if signal is not None and self.preparation.channel == "auto":
+            yield Remark("signal", f"{signal.colors} seen as grey")
+        if self.label_set.things and not result.objects:
+            yield Remark("none", "no object found")
 
     def _stream(self, images: Iterable[Picture]) -> Iterator[PanopticResult]:
         named = (

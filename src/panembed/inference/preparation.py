@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panembed.errors import SettingsError
+from panembed.errors import InputError, SettingsError
+from panembed.io.channels import Channel, channel_index
 from panembed.io.images import MAX_PIXELS
+from panembed.io.signal import Signal, single_signal
 
 Statistics = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Mean and standard deviation of each channel of an image of values 0 to 1, 3x1x1 each."""
 
 STRIDE = 32
 """Height and width of the network's input are multiples of this."""
+
+_LEAST_CONTRAST = 0.04
+"""Share of the strongest channel's deviation that every channel is divided by at least, so that noise in an empty
+channel stays small. Stained tissue among the nuclei images is above 0.13."""
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
@@ -33,7 +39,9 @@ class Preparation:
             the whole image, padded by reflection to multiples of 32.
         scale: with fit "native", images are stretched by this first, in training and in prediction.
         normalization: "image" gives each channel of each image mean 0 and variance 1 (Zachow 2022, section 4.1.2), and
-            a training window those of its image; "imagenet" uses ImageNet's mean and variance.
+            a training window those of its image; a channel with less than a 25th of the strongest one's deviation
+            is divided by that 25th. "imagenet" uses ImageNet's mean and variance.
+        channel: what of an image is the picture, see `view`.
 
     >>> prepared = Preparation((64, 64), "native").prepare(np.zeros((50, 70, 3), dtype=np.uint8))
     >>> prepared.shape
@@ -44,6 +52,7 @@ class Preparation:
     fit: Literal["resize", "native"] = "resize"
     normalization: Literal["image", "imagenet"] = "image"
     scale: float = 1.0
+    channel: Channel = "auto"
 
     def __post_init__(self) -> None:
         if any(side < STRIDE or side % STRIDE for side in self.size):
@@ -58,15 +67,48 @@ class Preparation:
                 "input.size; change input.size, or set input.fit=native"
             )
 
+    def signal(self, image: NDArray[np.uint8]) -> Signal | None:
+        """The grey picture that the network sees instead of an HxWx3 uint8 image; None where it sees the image itself.
+
+        With `channel` auto that is a single signal shown in colour (`panembed.io.signal.single_signal`), with red,
+        green, blue or a number that channel, and with rgb nothing.
+
+        Raises:
+            InputError: the image has no such channel.
+
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> image[2:5, 2:5, 1] = 200
+        >>> Preparation().signal(image).colors, Preparation(channel="rgb").signal(image)
+        ('green', None)
+        """
+        index = channel_index(self.channel)
+        if index is None:
+            return single_signal(image) if self.channel == "auto" else None
+        # What was read from a file with a channel is grey.
+        if (image[..., :1] == image[..., 1:]).all():
+            return None
+        if index > 2:
+            raise InputError(f"the image has no channel {self.channel}, but 3 channels; expected a number from 1 to 3")
+        return Signal(np.repeat(image[..., index : index + 1], 3, axis=2), f"channel {self.channel}")
+
+    def view(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the network sees of an HxWx3 uint8 image: the image, or its `signal`."""
+        signal = self.signal(image)
+        return image if signal is None else signal.picture
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Resize or pad, and normalise.
+        """Choose what is seen, resize or pad, and normalise.
 
         Args:
             image: HxWx3 uint8.
 
         Returns:
             3xhxw float32.
+
+        Raises:
+            InputError: the image has no such channel as `channel`.
         """
+        image = self.view(image)
         height, width = image.shape[:2]
         if self.fit == "resize":
             return self.normalize(resize_image(image, self.size).transpose(2, 0, 1))
@@ -115,13 +157,14 @@ class Preparation:
         return array
 
     def _statistics(self, array: NDArray[np.float32]) -> Statistics:
-        """Those of values 0 to 1; the deviation of a channel without contrast is a thousandth."""
+        """Those of values 0 to 1; the deviation of an image without contrast is a thousandth."""
         if self.normalization == "imagenet":
             return _IMAGENET_MEAN, _IMAGENET_STD
         # A float32 sum over a large image is off by far more than a grey value of a dim channel.
         mean = array.mean((1, 2), dtype=np.float64)
         square = np.einsum("chw,chw->c", array, array, dtype=np.float64) / array[0].size
         std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+        std = np.maximum(std, _LEAST_CONTRAST * std.max())
         return mean[:, None, None], std[:, None, None]
 
     def cut(self, maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from panembed.io.label_images import read_label_image
 from panembed.labels.categories import IGNORE, LabelSet
 from panembed.labels.panoptic_map import PanopticMap
 from panembed.results.record import Entry, digest
+from panembed.results.remarks import Remark
 from panembed.results.result import PanopticResult
 
 _COLOURS = ("RGB", "RGBA", "LA", "CMYK", "YCbCr", "PA")
@@ -147,6 +148,7 @@ def _result(
         scores=None if scores is None else np.asarray(scores),
         pixel_size=entry.scale(),
         numbers=numbers,
+        remarks=[Remark(*remark) for remark in entry.remarks],
     )
 
 

@@ -17,10 +17,14 @@ from panembed.labels.categories import LabelSet
 from panembed.results.exports.exporter import FORMATS, Exporter, open_exporter
 from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
 from panembed.results.record import PredictionRecord
+from panembed.results.remarks import Remark
 from panembed.results.result import PanopticResult
 
 _SUMMARY_COLUMNS = ("file", "width", "height", "objects")
 """Of summary.csv, before the classes."""
+
+_NOTES = "notes"
+"""Its last column: what is worth saying of the result."""
 
 _LONGEST_NAME = 255
 """Bytes of a file's name on common disks."""
@@ -49,6 +53,7 @@ class PredictionFolder:
         num_objects: of the images written so far.
         failed: one row per file that gave an error: file, reason.
         has_tables: whether the tables and panoptic.json are written.
+        remarks: on the images written so far, each with the name of its file.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class PredictionFolder:
         self.num_objects = 0
         self.failed: list[dict[str, str]] = []
         self.has_tables = False
+        self.remarks: list[tuple[str, Remark]] = []
         self.record = record
         self.numbered = numbered
         self._exporters: list[Exporter] = [open_exporter(name, folder, label_set) for name in formats]
@@ -86,7 +92,7 @@ class PredictionFolder:
         with ExitStack() as stack:
             # Rows go to the disk at once: those of many images would fill the memory.
             self._write_summary = stack.enter_context(
-                csv_writer(self.folder / "summary.csv", (*_SUMMARY_COLUMNS, *things))
+                csv_writer(self.folder / "summary.csv", (*_SUMMARY_COLUMNS, *things, _NOTES))
             )
             self._write_objects = stack.enter_context(
                 csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns))
@@ -185,7 +191,9 @@ class PredictionFolder:
                     (self.folder / other.each.format(result.name)).unlink(missing_ok=True)
         height, width = result.panoptic.shape
         row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
-        self._write_summary([row | {_column(name): number for name, number in result.counts().items()}])
+        row |= {_column(name): number for name, number in result.counts().items()}
+        self._write_summary([row | {_NOTES: "; ".join(remark.text for remark in result.remarks)}])
+        self.remarks += [(path.name, remark) for remark in result.remarks]
         if self.record is not None:
             self.record.add(path, result)
         self.num_objects += len(rows)
@@ -220,4 +228,4 @@ class PredictionFolder:
 
 def _column(name: str) -> str:
     """A class's column in summary.csv, which no other column is called like."""
-    return f"class {name}" if name in _SUMMARY_COLUMNS else name
+    return f"class {name}" if name in (*_SUMMARY_COLUMNS, _NOTES) else name

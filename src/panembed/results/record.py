@@ -41,6 +41,7 @@ class Entry:
         numbers: of its objects, as NAME_instances.png has them.
         scores: of its objects; None where nobody knows.
         pixel_size: length and unit; None where it isn't known.
+        remarks: kind and text of each.
         digests: of NAME_instances.png, NAME_semantic.png and panoptic/NAME.png, as `digest` gives them.
     """
 
@@ -52,6 +53,7 @@ class Entry:
     numbers: list[int]
     scores: list[float] | None
     pixel_size: list[Any] | None
+    remarks: list[list[str]]
     digests: dict[str, str]
 
     @classmethod
@@ -69,6 +71,7 @@ class Entry:
             list(result.numbers),
             None if result.scores is None else [float(score) for score in result.scores],
             None if scale is None else [scale.length, scale.unit],
+            [[remark.kind, remark.text] for remark in result.remarks],
             {
                 "instances": digest(result.instance_ids()),
                 "semantic": digest(result.class_ids()),

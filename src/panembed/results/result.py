@@ -21,6 +21,7 @@ from panembed.io.pixel_size import PixelSize
 from panembed.labels.categories import LabelSet
 from panembed.labels.panoptic_map import PanopticMap, Segment
 from panembed.results.measure import measure_objects
+from panembed.results.remarks import Remark
 
 if TYPE_CHECKING:
     from roifile import ImagejRoi
@@ -40,6 +41,7 @@ class PanopticResult:
         pixel_size: side of a pixel; None where it isn't known.
         numbers: what the objects are called in pictures and tables, K different ones from 1 in the order of `objects`;
             None counts them.
+        remarks: what is worth saying of it.
 
     Raises:
         ValueError: the name can't be that of a file, or there are not as many scores or numbers as objects.
@@ -63,6 +65,7 @@ class PanopticResult:
         scores: NDArray[np.floating] | None = None,
         pixel_size: PixelSize | None = None,
         numbers: Sequence[int] | None = None,
+        remarks: Sequence[Remark] = (),
     ) -> None:
         if name in ("", ".", "..") or {"/", os.sep, "\0"} & set(name):
             raise ValueError(f"name is {name!r}; expected the name of a file, without folders and without suffix")
@@ -72,6 +75,7 @@ class PanopticResult:
         self.name = name
         self.scores = scores
         self.pixel_size = pixel_size
+        self.remarks = tuple(remarks)
         if scores is not None and len(scores) != len(self.objects):
             raise ValueError(f"scores: expected one for each of {len(self.objects)} objects, found {len(scores)}")
         self._numbers = None if numbers is None else tuple(numbers)

@@ -35,6 +35,11 @@ class InputSettings(_Section):
     normalization: Literal["image", "imagenet"] = Field(
         "image", description="colours less this mean, over this deviation: of each whole image, or of ImageNet"
     )
+    channel: Literal["auto", "rgb", "red", "green", "blue"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="what is seen of an image, as grey: a channel by its colour, or by its number from 1 where a file "
+        "has more; auto: colours as they are, unless they show a single signal (fluorescence); rgb: always as they are",
+    )
 
 
 class AugmentationSettings(_Section):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from panembed.datasets.sample import Dataset, Sample
@@ -31,27 +32,38 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
         dataset: where they come from.
         ids: which of them.
         size: height and width that they are stretched to; None keeps their own.
+        view: what the network sees of an HxWx3 uint8 image; None for all of it.
         max_bytes: of them to keep.
 
     Attributes:
         num_kept: how many are in memory.
         class_counts: pixels of each class index.
         has_objects: whether any image shows one.
+        num_signals: how many images the view differs from.
 
     Raises:
         InputError: one can't be read; each is read once here.
     """
 
     def __init__(
-        self, dataset: Dataset, ids: Sequence[str], size: tuple[int, int] | None, *, max_bytes: int = MAX_BYTES
+        self,
+        dataset: Dataset,
+        ids: Sequence[str],
+        size: tuple[int, int] | None,
+        *,
+        view: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._dataset, self._ids, self._size = dataset, ids, size
+        self._dataset, self._ids, self._size, self._view = dataset, ids, size, view
         self._kept: list[tuple[Tensor, Tensor]] = []
         self.class_counts = np.zeros(IGNORE, dtype=np.int64)
-        self.has_objects = False
+        self.has_objects, self.num_signals = False, 0
         left = max_bytes
         for id in ids:
-            image, labels = _keep(dataset.load(id), size, dataset.label_set.things)
+            sample = dataset.load(id)
+            seen = self._seen(sample)
+            self.num_signals += seen is not sample
+            image, labels = _keep(seen, size, dataset.label_set.things)
             self.class_counts += np.bincount(labels[0].numpy().ravel(), minlength=IGNORE + 1)[1:]
             self.has_objects |= bool(labels[1].any())
             left -= image.nbytes + labels.nbytes
@@ -69,8 +81,14 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
         if index < self.num_kept:
             image, labels = self._kept[index]
         else:
-            image, labels = _keep(self._dataset.load(self._ids[index]), self._size, self._dataset.label_set.things)
+            sample = self._seen(self._dataset.load(self._ids[index]))
+            image, labels = _keep(sample, self._size, self._dataset.label_set.things)
         return image, labels.float()
+
+    def _seen(self, sample: Sample) -> Sample:
+        """With the image that the network sees; the same sample where that is its own."""
+        picture = sample.image if self._view is None else self._view(sample.image)
+        return sample if picture is sample.image else Sample(picture, sample.truth, sample.id)
 
 
 def _keep(sample: Sample, size: tuple[int, int] | None, things: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -205,7 +205,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         scale = source_scale if augmentation is not None else 1.0
         height, width = preparation.size
         size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
-        self._kept = StoredImages(dataset, ids, size, max_bytes=max_bytes)
+        self._kept = StoredImages(dataset, ids, size, view=preparation.view, max_bytes=max_bytes)
         self._paste: CopyPaste | None = None
         if augmentation is not None and augmentation.copy_paste > 0:
             self._paste = CopyPaste(
@@ -219,6 +219,11 @@ class TrainingSet(TorchDataset[TrainingExample]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def num_signals(self) -> int:
+        """How many images show a single signal in colour, and are seen as grey."""
+        return self._kept.num_signals
 
     @property
     def has_objects(self) -> bool:
