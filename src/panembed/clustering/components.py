@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 _DIAGONAL_TOO = np.ones((3, 3))
 
@@ -26,7 +26,7 @@ def connected_components(mask: NDArray[np.bool_], *, min_area: int = 1) -> NDArr
     >>> connected_components(mask).tolist(), connected_components(mask, min_area=2).tolist()
     ([0, 1, 0], [0, -1, 0])
     """
-    parts, count = ndimage.label(mask, _DIAGONAL_TOO)
+    parts, count = scipy.ndimage.label(mask, _DIAGONAL_TOO)
     labels: NDArray[np.int32] = parts[mask].astype(np.int32) - 1
     large = np.bincount(labels, minlength=count) >= min_area
     number = np.where(large, np.cumsum(large) - 1, -1).astype(np.int32)
@@ -48,11 +48,11 @@ def largest_parts(mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray
     """
     image = np.zeros(mask.shape, dtype=np.int32)
     image[mask] = labels + 1
-    boxes: Sequence[Any] = ndimage.find_objects(image)  # None for numbers that don't occur
+    boxes: Sequence[Any] = scipy.ndimage.find_objects(image)  # None for numbers that don't occur
     for number, box in enumerate(boxes, start=1):
         if box is None:
             continue
-        parts, count = ndimage.label(image[box] == number, _DIAGONAL_TOO)
+        parts, count = scipy.ndimage.label(image[box] == number, _DIAGONAL_TOO)
         if count > 1:
             largest = np.bincount(parts.ravel())[1:].argmax() + 1
             image[box][(parts > 0) & (parts != largest)] = 0

@@ -11,8 +11,8 @@ Shape suffixes: N points, E dimensions, K modes.
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from panembed.clustering.mean_shift import as_points, assign, find_modes
 
@@ -93,13 +93,13 @@ def _is_patch(mask: NDArray[np.bool_], taken_n: NDArray[np.bool_]) -> bool:
     """Whether the pixels hang together, and are not mostly rim."""
     image = np.zeros(mask.shape, dtype=bool)
     image[mask] = taken_n
-    (box,) = ndimage.find_objects(image.astype(np.uint8))
-    parts, _ = ndimage.label(image[box])
+    (box,) = scipy.ndimage.find_objects(image.astype(np.uint8))
+    parts, _ = scipy.ndimage.label(image[box])
     size = np.bincount(parts.ravel())[1:]
     largest = int(size.max())
     if largest < _CONNECTED * np.count_nonzero(taken_n):
         return False
-    interior = ndimage.binary_erosion(parts == 1 + size.argmax(), np.ones((3, 3), dtype=bool))
+    interior = scipy.ndimage.binary_erosion(parts == 1 + size.argmax(), np.ones((3, 3), dtype=bool))
     radius_of_disc = max(1.0, np.sqrt(largest / np.pi))
     return bool(np.count_nonzero(interior) >= _INTERIOR * np.pi * (radius_of_disc - 1) ** 2)
 

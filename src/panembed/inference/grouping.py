@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from panembed.clustering.components import clear_border, connected_components, largest_parts
 from panembed.clustering.hdbscan import find_centres
@@ -187,7 +187,7 @@ class Grouping:
             )
         among = self._confident(inside, sure)
         points, seed_points = np.ascontiguousarray(embeddings[:, among].T), seeds[:, among]
-        scores = expit(seed_points[1])
+        scores = scipy.special.expit(seed_points[1])
         found = find_candidates(
             points,
             seed_points[0],

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from panembed.clustering.seed_map import MAX_LOG_SHARPNESS
 from panembed.inference.preparation import Preparation, resize_nearest
@@ -81,7 +81,9 @@ class Calibration:
 
     def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores 0..1 from KxF features."""
-        return np.asarray(expit(features @ np.array([self.weights[name] for name in FEATURES]) + self.intercept))
+        return np.asarray(
+            scipy.special.expit(features @ np.array([self.weights[name] for name in FEATURES]) + self.intercept)
+        )
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for config.json; `from_plain` reads it back."""
@@ -163,7 +165,7 @@ def object_features(
     found = dict.fromkeys(FEATURES, np.ones(count))
     if seeds is not None:
         sharpness = mean(np.exp(np.clip(seeds[0][inside], -80, MAX_LOG_SHARPNESS)))
-        found["seed"] = mean(expit(seeds[1][inside]))
+        found["seed"] = mean(scipy.special.expit(seeds[1][inside]))
         if len(seeds) >= _WITH_DENSITY:
             density = np.bincount(owner, np.exp(np.minimum(seeds[2][inside], 0)), minlength=count)
             found["density"] = np.minimum(density, 1)

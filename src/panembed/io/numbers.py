@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt, find_objects
 
 from panembed.io.contact_sheet import name_font
 
@@ -32,10 +32,10 @@ def draw_numbers(picture: NDArray[np.uint8], ids: NDArray[np.integer]) -> NDArra
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     largest = max(_SMALLEST, max(ids.shape) / _SHARE)
-    boxes = [(number, box) for number, box in enumerate(find_objects(ids), start=1) if box]
+    boxes = [(number, box) for number, box in enumerate(scipy.ndimage.find_objects(ids), start=1) if box]
     for number, box in boxes:
         # A margin, so that the image's border counts as the object's.
-        depth = distance_transform_edt(np.pad(ids[box] == number, 1))
+        depth = scipy.ndimage.distance_transform_edt(np.pad(ids[box] == number, 1))
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         place = (box[1].start + int(x) - 0.5, box[0].start + int(y) - 0.5)
         size = float(np.clip(1.5 * depth.max(), _SMALLEST, largest))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from panembed.labels.categories import LabelSet, distinct_color
 from panembed.labels.panoptic_map import PanopticMap, Segment
@@ -111,4 +111,4 @@ def _outlines(objects: NDArray[np.int32]) -> NDArray[np.bool_]:
     edge[:, :-1] = objects[:, :-1] != objects[:, 1:]
     edge[:-1] |= objects[:-1] != objects[1:]
     width = max(objects.shape) // _PIXELS_A_LINE
-    return maximum_filter(edge, size=width) if width > 1 else edge
+    return scipy.ndimage.maximum_filter(edge, size=width) if width > 1 else edge
