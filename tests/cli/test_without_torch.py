@@ -16,7 +16,16 @@ from panembed.datasets.synthetic import SyntheticDataset
 
 pytestmark = pytest.mark.slow
 
-BLOCKED = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "accelerate", "safetensors", "onnx")
+BLOCKED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "segmentation_models_pytorch",
+    "accelerate",
+    "safetensors",
+    "onnx",
+    "matplotlib",
+)
 
 RUN = f"""
 import sys

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -39,11 +40,16 @@ def require_torch() -> None:
         import accelerate  # noqa: F401
         import segmentation_models_pytorch  # noqa: F401
         import torch  # noqa: F401
+
+        # Not imported, as the curves are drawn hours later; but it would be a pity to find out then.
+        missing = None if find_spec("matplotlib") else "matplotlib"
     except ImportError as error:
+        missing = error.name
+    if missing is not None:
         raise MissingExtraError(
-            f"this needs PyTorch and its companions ({error.name} is missing); "
+            f"this needs PyTorch and its companions ({missing} is missing); "
             "install them with: pip install 'panembed[train]'"
-        ) from error
+        )
 
 
 def preparation(settings: InputSettings) -> Preparation:

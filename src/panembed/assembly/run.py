@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ from panembed.io.atomic import write_json, write_text
 from panembed.io.lock import folder_lock
 from panembed.io.output_folder import claim_folder
 from panembed.machine.environment import environment
-from panembed.report.figures import loss_curves
 from panembed.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -167,12 +166,19 @@ def _train(
         except KeyboardInterrupt:
             if trainer.log.rows:
                 with contextlib.suppress(OutputError):
-                    loss_curves(trainer.log.rows, run / "curves.png")
+                    _draw_curves(trainer.log.rows, run / "curves.png")
             raise
-    loss_curves(rows, run / "curves.png")
+    _draw_curves(rows, run / "curves.png")
     if split.val and (run / "model" / "config.json").is_file():
         calibrate_model(run, dataset, split.val, "val", device=device)
     return list(rows)
+
+
+def _draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    # Only here: Matplotlib comes with the extra for training.
+    from panembed.report.figures import loss_curves
+
+    loss_curves(rows, path)
 
 
 class _Collector(logging.Handler):

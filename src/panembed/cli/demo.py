@@ -21,9 +21,12 @@ def demo(
 
     Example: panembed demo --output demo
     """
+    from panembed.assembly import build
+
+    build.require_torch()
     from rich.console import Console
 
-    from panembed.assembly import build, run, trained_model
+    from panembed.assembly import run, trained_model
     from panembed.cli.console import TrainingProgress, messages, quality_table
     from panembed.cli.predict import predict
     from panembed.datasets.part import choose_ids
@@ -35,7 +38,6 @@ def demo(
     from panembed.report.figures import Comparison, comparison
     from panembed.settings.schema import Settings
 
-    build.require_torch()
     started = time.monotonic()
     console = messages()
     settings = Settings.load("demo", overrides=[f"training.seed={seed}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -108,7 +108,7 @@ def evaluate(
     from panembed.evaluation.predictions.stored import open_predictions
     from panembed.evaluation.scores import evaluate_model, evaluate_predictions
     from panembed.labels.panoptic_map import PanopticMap
-    from panembed.report.worst import draw_worst
+    from panembed.report.drawing import INSTALL_MATPLOTLIB, can_draw, draw_pictures
 
     overrides = with_channel(set_, channel)
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
@@ -146,10 +146,15 @@ def evaluate(
                     matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures
                 )
         scored = (model or predictions or folder).resolve()
-        _write_and_show(evaluation, oracles, overrides, scored.name if scored.is_dir() else scored.stem, folder)
+        metrics = _write_and_show(
+            evaluation, oracles, overrides, scored.name if scored.is_dir() else scored.stem, folder
+        )
         if predictions is not None:
             _say_what_was_scored(matched, prediction_format == "auto")
-        draw_worst(dataset, evaluation, folder)
+        if can_draw():
+            draw_pictures(dataset, evaluation, metrics, folder)
+        else:
+            messages().print(f"no pictures drawn, as Matplotlib is not installed: {INSTALL_MATPLOTLIB}")
         messages().print(f"scored: {split} images; written to {folder}")
 
 
@@ -164,16 +169,14 @@ def _claim(output: Path, overwrite: bool, held: ExitStack) -> Path:
 
 def _write_and_show(
     evaluation: Evaluation, oracles: dict[str, dict[str, float | None]], overrides: list[str], name: str, folder: Path
-) -> None:
-    """All but the worst images: files of figures, and the tables on stdout."""
+) -> dict[str, Any]:
+    """All but the pictures: files of figures, and the tables on stdout."""
     from rich.console import Console
 
     from panembed.cli.console import quality_table
     from panembed.cli.tables import error_table, oracle_table
     from panembed.evaluation.oracle import write_oracles
     from panembed.io.atomic import write_json
-    from panembed.report.figures import fates_by_size
-    from panembed.report.reliability import reliability_plot
     from panembed.report.tables import write_tables
 
     evaluation.write(folder)
@@ -189,12 +192,10 @@ def _write_and_show(
     said = Console(highlight=False)
     said.print(quality_table(evaluation.quality_result(), metrics))
     if "census" in metrics and metrics["census"]["by_size"]:
-        fates_by_size(metrics["census"]["by_size"], folder / "errors.png")
         said.print(error_table(metrics["census"]))
-    if (found := evaluation.reliability()) is not None and found.counts.any():
-        reliability_plot(found, folder / "reliability.png")
     if oracles:
         said.print(oracle_table(oracles))
+    return metrics
 
 
 def _check_options(

@@ -105,10 +105,8 @@ def drawable(name: str) -> str:
 
 @lru_cache(maxsize=64)
 def name_font(size: float = 11) -> ImageFont.FreeTypeFont:
-    """The font of names in pictures, so many pixels high: Matplotlib's, which knows more letters than Pillow's own."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+    """The font of names in pictures, so many pixels high: DejaVu Sans, which knows more letters than Pillow's own."""
+    return ImageFont.truetype(Path(__file__).with_name("fonts") / "DejaVuSans.ttf", size)
 
 
 class Gallery:

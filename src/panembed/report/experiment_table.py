@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from panembed.io.atomic import atomic_path
 from panembed.report.tables import latex_text, markdown_text
 
@@ -220,6 +218,8 @@ def plot_runs(rows: Sequence[Row], published: Sequence[PublishedRow], column: st
     rows = [row for row in rows if row.values(column)]
     known = [reference for reference in published if column in reference.values]
     labels = [reference.name for reference in known] + [row.name for row in rows]
+    from matplotlib.figure import Figure  # only the plot needs it
+
     figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(labels)), layout="constrained")
     axes = figure.subplots()
     for place, reference in enumerate(known):
