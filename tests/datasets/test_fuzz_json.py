@@ -72,7 +72,7 @@ def spots(value, path=()):
 
 
 @pytest.mark.parametrize("format", WHOLE)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_anything_anywhere(format, data):
     name, whole = WHOLE[format]

@@ -203,6 +203,7 @@ def zipped(name="1.roi", content=b"Iout", **more):
         (b"PK nonsense", "no whole zip of regions"),
         (zipped("photo.png"), "holds photo.png and no .roi"),
         (zipped(content=b"Iout" + bytes(20)), "region 1.roi can't be read"),
+        (zipped(content=b"Iout\0\xe3\x63" + bytes(90)), "a kind that ImageJ doesn't have"),
         (zipped(content=bytes(2**28 + 1), compression=zipfile.ZIP_DEFLATED), "unpacks to more than"),
     ],
 )

@@ -7,6 +7,7 @@ root/images/NAME.tif, root/rois/NAME.zip
 from __future__ import annotations
 
 import io
+import logging
 import os
 import zipfile
 from collections import Counter
@@ -33,6 +34,9 @@ GROUPS = "groups of regions: all are of one class"
 
 MAX_BYTES = 2**28
 """Of all regions of an image, unpacked: a zip of some kilobytes may claim any size."""
+
+# What it logs of odd files is for its developers; without a handler Python would print it.
+logging.getLogger("roifile").addHandler(logging.NullHandler())
 
 _OUTLINED = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 _STEPS_OF_CURVE = 16
@@ -143,6 +147,8 @@ def outline(roi: ImagejRoi) -> Rings | None:
         return _paths(np.asarray(roi.multi_coordinates, dtype=np.float64).tolist())
     if roi.roitype in _OUTLINED:
         return [np.asarray(roi.coordinates(), dtype=np.float64)]
+    if roi.roitype not in ROI_TYPE.__members__.values() or roi.roitype == ROI_TYPE.UNKNOWN:
+        raise ValueError("it is of a kind that ImageJ doesn't have")
     if roi.roitype not in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         return None
     if roi.subpixelrect:
