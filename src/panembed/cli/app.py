@@ -7,11 +7,12 @@ failed (named in failed.csv), 130 interrupted after saving, by Ctrl-C or SIGTERM
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from panembed.cli import data, demo, evaluate, experiment, export, info, measure, predict, train, tune
+from panembed.cli.options import whole_sentence
 from panembed.errors import PanembedError
 from panembed.machine.termination import terminated_as_interrupted
 
@@ -25,16 +26,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: panembed demo",
 )
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("measure")(measure.measure)
-app.command("tune")(tune.tune)
-app.command("export")(export.export)
-app.command("experiment")(experiment.experiment)
+whole_sentence(app, "train")(train.train)
+whole_sentence(app, "evaluate")(evaluate.evaluate)
+whole_sentence(app, "predict")(predict.predict)
+whole_sentence(app, "measure")(measure.measure)
+whole_sentence(app, "tune")(tune.tune)
+whole_sentence(app, "export")(export.export)
+whole_sentence(app, "experiment")(experiment.experiment)
 app.add_typer(data.app, name="data")
-app.command("demo")(demo.demo)
-app.command("info")(info.info)
+whole_sentence(app, "demo")(demo.demo)
+whole_sentence(app, "info")(info.info)
 
 
 def _version(asked: bool) -> None:
@@ -62,6 +63,8 @@ def main() -> None:
         print(f"panembed: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
+        if end.code == 2 and (hint := _setting_meant(sys.argv[1:])) is not None:
+            print(f"panembed: {hint}", file=sys.stderr)
         if end.code == 130:
             print(f"panembed: interrupted{_what_was_said(end)}", file=sys.stderr)
         raise
@@ -69,6 +72,27 @@ def main() -> None:
         # Whoever read our output has gone, as `head` does.
         sys.stderr.close()
         sys.exit(1)
+
+
+def _setting_meant(arguments: list[str]) -> str | None:
+    """What to write instead of an option that is a setting, such as --epochs."""
+    command: Any = typer.main.get_command(app)
+    for name in arguments:
+        if name in getattr(command, "commands", {}):
+            command = command.commands[name]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    if "--set" not in known:
+        return None
+    from panembed.settings.schema import setting_called
+
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        key = setting_called(option.removeprefix("--").replace("-", "_")) if option.startswith("--") else None
+        if key is not None and option not in known:
+            after = arguments[place + 1] if place + 1 < len(arguments) else "VALUE"
+            given = value if equals else after if not after.startswith("-") else "VALUE"
+            return f"{option} is a setting; write --set {key}={given}"
+    return None
 
 
 def _what_was_said(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from panembed.labels.categories import LabelSet
 from panembed.metrics.panoptic_quality import PanopticQualityResult, Score
 from panembed.report.tables import counted
 
@@ -81,27 +82,32 @@ def _in_percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def quality_table(result: PanopticQualityResult, metrics: dict[str, Any]) -> Table:
-    """PQ, SQ and RQ in percent for all, things, stuff and each class, then what else was measured."""
-    table = Table(
-        "",
-        "PQ",
-        "SQ",
-        "RQ",
-        "matched",
-        "unmatched predicted",
-        "unmatched true",
-        caption=_caption(metrics),
-        caption_justify="left",
-    )
+def quality_table(result: PanopticQualityResult, metrics: dict[str, Any], label_set: LabelSet) -> Table:
+    """PQ, SQ and RQ in percent for all, things, stuff and each class, then what else was measured.
+
+    Objects are counted of things only, as a stuff class is one segment an image. A group of one class is one row.
+
+    Args:
+        result: of all classes.
+        metrics: what `panembed.evaluation.scores.Evaluation.metrics` gives.
+        label_set: the classes.
+    """
+    heads = ("", "PQ", "SQ", "RQ", "true", "predicted", "matched")
+    table = Table(*heads, caption=_caption(metrics), caption_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    groups: list[tuple[str, Score]] = [("all", result.all), ("things", result.things), ("stuff", result.stuff)]
-    for name, score in groups:
-        table.add_row(name, *_percent(score), *_counts(score), style="bold")
-    table.add_section()
-    for name, score in result.per_class.items():
-        table.add_row(escape(name), *_percent(score), *_counts(score))
+    table.add_row("all", *_percent(result.all), style="bold", end_section=True)
+    for group, score, members in (
+        ("things", result.things, label_set.things),
+        ("stuff", result.stuff, label_set.stuff),
+    ):
+        names = [label_set[index].name for index in members]
+        count = _counts if group == "things" else _no_counts
+        title = f"{group}: {escape(names[0])}" if len(names) == 1 else group
+        table.add_row(title, *_percent(score), *count(score), style="bold", end_section=len(names) <= 1)
+        for number, name in enumerate(names if len(names) > 1 else [], start=1):
+            own = result.per_class[name]
+            table.add_row(f"  {escape(name)}", *_percent(own), *count(own), end_section=number == len(names))
     return table
 
 
@@ -110,7 +116,11 @@ def _percent(score: Score) -> list[str]:
 
 
 def _counts(score: Score) -> list[str]:
-    return [str(score.tp), str(score.fp), str(score.fn)]
+    return [str(score.tp + score.fn), str(score.tp + score.fp), str(score.tp)]
+
+
+def _no_counts(score: Score) -> list[str]:
+    return []
 
 
 def _caption(metrics: dict[str, Any]) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from panembed.cli.options import DataFormat, LabelsFile, OutputFolder, Overwrite, open_data
+from panembed.cli.options import DataFormat, LabelsFile, OutputFolder, Overwrite, open_data, whole_sentence
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set, split it, convert it.", rich_markup_mode=None)
+command = partial(whole_sentence, app)
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="data set folder")]
 
 
-@app.command("check")
+@command("check")
 def check(
     folder: Folder,
     output: Annotated[
@@ -63,13 +65,13 @@ def check(
         raise typer.Exit(3)
 
 
-@app.command("split")
+@command("split")
 def split(
     folder: Folder,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write; split.json in the folder")
     ] = None,
-    seed: Annotated[int, typer.Option(help="of the random draw")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="of the random draw")] = 0,
     fractions: Annotated[tuple[float, float, float], typer.Option(help="training, validation, test")] = (0.6, 0.2, 0.2),
     format: DataFormat = "auto",
     labels: LabelsFile = None,
@@ -122,20 +124,22 @@ def split(
     )
 
 
-@app.command("convert")
+@command("convert")
 def convert_data(
     folder: Folder,
     to: Annotated[
         str,
         typer.Option(
             "--to",
-            help="layout: coco-panoptic, folder, cvppp, cityscapes, packed, coco, masks, stacks, labelme, yolo-seg, "
+            metavar="LAYOUT",
+            help="coco-panoptic, folder, cvppp, cityscapes, packed, coco, masks, stacks, labelme, yolo-seg, "
             "rois, geojson",
         ),
     ],
     output: OutputFolder,
     images: Annotated[
-        str, typer.Option("--images", help="copy or link the photographs; none: COCO and Cityscapes only")
+        str,
+        typer.Option("--images", metavar="copy|link|none", help="of the photographs; none: COCO and Cityscapes only"),
     ] = ("copy"),
     format: DataFormat = "auto",
     labels: LabelsFile = None,

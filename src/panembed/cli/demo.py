@@ -13,7 +13,7 @@ from panembed.cli.options import Device, Overwrite
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="where everything goes")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="of the training")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="of the training")] = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -68,7 +68,7 @@ def demo(
         comparison(part, dataset.label_set, output / "test" / name)
     console.print("3 of 3: predicting the same images, as for your own photographs")
     predict(output / "run", [dataset.image_path(id) for id in ids], output / "predictions", device, overwrite)
-    Console(highlight=False).print(quality_table(evaluation.quality_result(), evaluation.metrics()))
+    Console(highlight=False).print(quality_table(evaluation.quality_result(), evaluation.metrics(), dataset.label_set))
     console.print(f"done in {time.monotonic() - started:.0f} s. Look at:")
     for path, what in (
         ("test/comparison_1.png", "input, truth, prediction and errors"),

@@ -44,6 +44,7 @@ PredictionFormat = Annotated[
     str,
     typer.Option(
         "--prediction-format",
+        metavar="FORMAT",
         help="how --predictions are stored, if auto guesses wrong: coco-panoptic, instances (object numbers, perhaps "
         "with NAME_semantic.png), class-instance (class * 1000 + number)",
     ),
@@ -64,15 +65,15 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="which images: test, val, train or all; by default test, "
-            "but all for --predictions where the data have no split"
+            metavar="test|val|train|all",
+            help="which images; by default test, but all for --predictions where the data have no split",
         ),
     ] = None,
     format: DataFormat = "auto",
     labels: LabelsFile = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
-    pictures: Annotated[int, typer.Option(min=0, max=50, help="how many of the worst images to draw")] = 6,
+    pictures: Annotated[int, typer.Option(min=0, max=50, metavar="N", help="how many of the worst images to draw")] = 6,
     prediction_format: PredictionFormat = "auto",
     allow_missing: AllowMissing = False,
     ap_min_area: Annotated[
@@ -190,7 +191,7 @@ def _write_and_show(
         write_json(folder / "metrics.json", metrics)
     write_tables(folder, ", ".join([name, *overrides]), metrics)
     said = Console(highlight=False)
-    said.print(quality_table(evaluation.quality_result(), metrics))
+    said.print(quality_table(evaluation.quality_result(), metrics, evaluation.label_set))
     if "census" in metrics and metrics["census"]["by_size"]:
         said.print(error_table(metrics["census"]))
     if oracles:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ DataFormat = Annotated[
     str,
     typer.Option(
         "--format",
+        metavar="LAYOUT",
         help="layout of the data, if auto guesses wrong: cvppp, cityscapes, coco-panoptic, "
         "coco-panoptic-2channel, coco, masks, stacks, labelme, yolo-seg, rois, geojson, folder",
     ),
@@ -25,11 +27,14 @@ OutputFolder = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="where results go; made where missing")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="write into a folder that holds files")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps")]
 PredictionSettings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="take another setting of input or grouping than the model's own, this time"
+        "--set",
+        metavar="KEY=VALUE",
+        help="take another setting of input or grouping than the model's own, this time; can be repeated; "
+        "`panembed info --settings` lists the keys",
     ),
 ]
 AllowModule = Annotated[
@@ -49,7 +54,13 @@ ChannelName = Annotated[
     ),
 ]
 ModelName = Annotated[
-    Path, typer.Option("--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model")
+    Path,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="M",
+        help="run folder, model folder, exported file, or a shipped model: leaf, nuclei",
+    ),
 ]
 
 
@@ -68,6 +79,21 @@ def with_channel(overrides: list[str] | None, channel: str | None) -> list[str]:
     if channel.isdigit() and int(channel) < 1:
         raise SettingsError(f"--channel {channel}: channels are counted from 1; expected 1 for the first")
     return [*(overrides or []), f"input.channel={channel}"]
+
+
+def whole_sentence(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that makes a function a command whose line in the list of commands is never cut off.
+
+    Args:
+        app: of the commands.
+        name: of the command.
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        first = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
+        return app.command(name, short_help=" ".join(first.split()))(function)
+
+    return add
 
 
 def open_data(  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from panembed.datasets.census import Census
 from panembed.evaluation.oracle import COLUMNS, VARIANTS, shown
 from panembed.labels.categories import IGNORE, LabelSet
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS
+from panembed.report.error_colors import PREDICTED_NAMES, TRUE_NAMES, error_name
 
 _MANY_CLASSES = 30
 
@@ -22,6 +23,7 @@ def census_table(census: Census, label_set: LabelSet) -> Table:
     sizes = ", ".join(f"{n} of {w}x{h}" for (h, w), n in census.sizes.most_common(6))
     more = f" and {len(census.sizes) - 6} more sizes" if len(census.sizes) > 6 else ""
     caption = f"{census.images} images (width x height: {sizes}{more}); {len(census.broken)} can't be used"
+    caption += "; in brackets the median"
     table = Table(
         "id",
         "class",
@@ -30,9 +32,11 @@ def census_table(census: Census, label_set: LabelSet) -> Table:
         "pixels",
         "objects",
         "per image",
-        "object area, px",
+        "area, px",
         caption=caption,
         caption_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
     )
     total = max(1, sum(census.pixels.values()))
     # COCO has 133 classes, most of which a small folder shows nowhere.
@@ -46,7 +50,7 @@ def census_table(census: Census, label_set: LabelSet) -> Table:
         row += [str(census.images_with[index]), f"{100 * census.pixels[index] / total:.1f} %"]
         if category.is_thing:
             objects, areas = census.objects[index], census.areas[index]
-            row += [str(sum(objects)), _range(objects), _range(areas)]
+            row += [str(sum(objects)), _short_range(objects), _short_range(areas)]
         table.add_row(*row)
     if census.pixels[IGNORE]:
         share = f"{100 * census.pixels[IGNORE] / total:.1f} %"
@@ -73,26 +77,42 @@ def census_notes(census: Census, left_out: int = 0) -> list[str]:
     return lines
 
 
+def _short_range(values: list[int]) -> str:
+    return f"{min(values)}-{max(values)} ({np.median(values):.0f})" if values else "-"
+
+
 def _range(values: list[int]) -> str:
     return f"{min(values)} to {max(values)}, median {np.median(values):.0f}" if values else "-"
 
 
 def error_table(census: Mapping[str, Any]) -> Table:
-    """What became of true objects, of all and by size, and what the predicted ones are.
+    """What became of the true objects, of all and by size; below it what the predicted ones are.
 
     Args:
         census: what `panembed.metrics.error_census.ErrorCensus.compute` gives.
     """
     sizes = census["by_size"]
-    heads = ["", "true", "predicted", *(f"to {group['area_to']} px" for group in sizes)]
-    rows = [["objects", *(str(counts["objects"]) for counts in (census["true"], census["predicted"], *sizes))]]
-    for label in dict.fromkeys((*TRUE_LABELS, *PREDICTED_LABELS)):
-        rows.append(
-            [label.replace("_", " "), str(census["true"].get(label, "")), str(census["predicted"].get(label, ""))]
-        )
-        rows[-1] += [f"{100 * group[label] / group['objects']:.0f} %" if label in group else "" for group in sizes]
-    caption = "found: IoU > 0.5 with an object of its class; on the right true objects by area, from small to large"
-    return _figures_table(heads, rows, caption)
+    heads = ["", "all", "share", *(f"≤{group['area_to']}" for group in sizes)]
+    rows = []
+    for title, counts, labels, names in (
+        ("true objects", census["true"], TRUE_LABELS, TRUE_NAMES),
+        ("predicted objects", census["predicted"], PREDICTED_LABELS, PREDICTED_NAMES),
+    ):
+        groups = sizes if counts is census["true"] else []
+        rows.append([title, str(counts["objects"]), "", *(str(group["objects"]) for group in groups)])
+        for label in labels:
+            shares = [_share(counts[label], counts["objects"])]
+            shares += [_share(group[label], group["objects"]) for group in groups]
+            rows.append([f"  {error_name(label, names)}", str(counts[label]), *shares])
+    caption = "found: IoU > 0.5 with an object of its class; true objects also by area in pixels"
+    rows = [row + [""] * (len(heads) - len(row)) for row in rows]
+    table = _figures_table(heads, rows, caption)
+    table.rows[len(TRUE_LABELS)].end_section = True
+    return table
+
+
+def _share(count: int, of: int) -> str:
+    return f"{100 * count / of:.0f} %" if of else "-"
 
 
 def oracle_table(table: Mapping[str, Mapping[str, float | None]]) -> Table:
@@ -125,8 +145,8 @@ def trials_table(
 
 def _figures_table(heads: list[str], rows: list[list[str]], caption: str) -> Table:
     table = Table(*heads, caption=caption, caption_justify="left")
-    words = " ".join((heads[0], *(row[0] for row in rows))).split()
-    table.columns[0].min_width = max(map(len, words))
+    # Only headings break, at spaces.
+    table.columns[0].min_width = max(map(len, (*heads[0].split(), *(row[0] for row in rows))))
     for number, (column, head) in enumerate(zip(table.columns[1:], heads[1:]), 1):
         column.justify = "right"
         column.width = max(map(len, (*head.split(), *(row[number] for row in rows))))  # only headings break, at spaces

@@ -22,10 +22,25 @@ from panembed.cli.options import (
 def train(
     data: DataFolder,
     output: OutputFolder,
-    preset: Annotated[str | None, typer.Option(help="settings that come with panembed, such as leaf")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="settings that come with panembed: leaf, nuclei, crop-weed, cityscapes, demo, thesis-cvppp, "
+            "thesis-cityscapes (the last two also with -scse)",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="settings from a YAML file")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting")] = None,
-    seed: Annotated[int | None, typer.Option(help="short for --set training.seed=N")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="change one setting, such as training.epochs=50; can be repeated; `panembed info --settings` lists "
+            "the keys",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="short for --set training.seed=N")] = None,
     format: DataFormat = "auto",
     labels: LabelsFile = None,
     device: Device = "auto",
@@ -99,8 +114,26 @@ def train(
             progress=progress,
         )
     epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
-    messages().print(f"trained {epochs}; model in {output / 'model'}, curves in {output / 'curves.png'}")
+    messages().print(
+        f"trained {epochs}{_kept(output, settings.training.monitor)}; model in {output / 'model'}, curves in "
+        f"{output / 'curves.png'}"
+    )
     split = Split.read(output / SPLIT_FILE)
     if part := next((part for part in ("test", "val") if split.select(part)), None):
         chosen = "" if part == "test" else f" --split {part}"
         messages().print(f"next: panembed evaluate --model {output} --data {data}{chosen} --output {output / part}")
+
+
+def _kept(run: Path, monitor: str) -> str:
+    """Which epoch's weights the model has, and why."""
+    from panembed.inference.model_config import read_config
+
+    metrics = read_config(run / "model").metrics
+    value = metrics.get(monitor)
+    if "epoch" not in metrics:
+        return ""
+    if value is None:
+        return f", kept epoch {metrics['epoch']}"
+    names = {"val_pq_things": "things PQ", "val_pq": "PQ", "val_loss": "loss"}
+    told = f"{100 * value:.1f}" if monitor != "val_loss" else f"{value:.3f}"
+    return f", kept epoch {metrics['epoch']} (best {names[monitor]} on validation, {told})"

@@ -38,12 +38,15 @@ def tune(
             help="where tune.csv goes; by default M/tune, then M/tune-2, ...; of a file M-tune",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="which images to choose by: val or train")] = "val",
+    split: Annotated[str, typer.Option(metavar="val|train", help="which images to choose by")] = "val",
     maximize: Annotated[
         str,
-        typer.Option(help="what to make as high as possible: pq_things, sbd, pq or counts (1 - miscounts / objects)"),
+        typer.Option(
+            metavar="SCORE",
+            help="what to make as high as possible: pq_things, sbd, pq or counts (1 - miscounts / objects)",
+        ),
     ] = "pq_things",
-    trials: Annotated[int | None, typer.Option(min=1, help="stop after this many; by default 200")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, metavar="N", help="stop after this many; by default 200")] = None,
     full_grid: Annotated[
         bool,
         typer.Option("--full-grid", help="try every combination (thousands and more), not one setting after the other"),
@@ -80,6 +83,7 @@ def tune(
     from panembed.datasets.sample import choose_channel
     from panembed.errors import PanembedError
     from panembed.inference.model_folder import resolve_model
+    from panembed.inference.own_code import allowing
     from panembed.io.output_folder import claim_folder, free_name
     from panembed.io.tables import write_csv
     from panembed.tuning.grouping_tuner import GroupingTuner
@@ -89,7 +93,8 @@ def tune(
     if only_scores:
         _check_only_scores(output, maximize, trials, full_grid=full_grid, dry_run=dry_run, overwrite=overwrite)
     dataset = open_data(data, format, labels, trained_model.labels_of(model))
-    loaded = trained_model.load(model, device=device, allow_modules=allow_module or ())
+    with allowing(allow_module or ()):
+        loaded = trained_model.load(model, device=device)
     choose_channel(dataset, loaded.preparation.channel)
     place = resolve_model(model)
     if not (dry_run and output):

@@ -262,12 +262,19 @@ def input_of(settings: Mapping[str, Any]) -> str:
     return "images at their own scale" + ("" if scale == 1 else f" times {scale:g}")
 
 
+def _figure(key: str, value: float) -> str:
+    """As the screen has it: qualities in percent."""
+    if math.isnan(value):
+        return "-"
+    return f"{100 * value:.1f} %" if key.startswith("val_pq") or key == "val_sbd" else f"{value:.4g}"
+
+
 def _card(config: ModelConfig) -> str:
     settings, model = config.settings, config.settings["model"]
     things = ", ".join(c["name"] for c in config.categories if c["isthing"])
     stuff = ", ".join(c["name"] for c in config.categories if not c["isthing"])
     figures = "\n".join(
-        f"| {key} | {value:.4g} |" for key, value in config.metrics.items() if isinstance(value, int | float)
+        f"| {key} | {_figure(key, value)} |" for key, value in config.metrics.items() if isinstance(value, int | float)
     )
     attention = ", scSE" if model["attention"] else ""
     network = f"{model['architecture']} with encoder {model['encoder']}{attention}"

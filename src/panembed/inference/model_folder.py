@@ -55,7 +55,8 @@ def resolve_model_folder(name: str | os.PathLike[str]) -> Path:
     # A folder of photos may well be called leaf.
     if path.exists() and str(path) not in shipped_names():
         raise ModelError(
-            f"model {path}: neither a run folder nor a model folder; expected a folder that `panembed train` wrote"
+            f"model {path}: neither a run folder nor a model folder; expected a folder that `panembed train` wrote, or "
+            f"one of {', '.join(shipped_names())}"
         )
     return shipped_folder(path)
 
@@ -84,7 +85,8 @@ def shipped_folder(name: str | os.PathLike[str]) -> Path:
         return SHIPPED / wanted
     trained = "expected a folder that `panembed train` wrote"
     if Path(wanted).name != wanted or not names:
-        raise ModelError(f"model {wanted}: no such file or folder; {trained}")
+        there = f", or one of {', '.join(names)}" if names else ""
+        raise ModelError(f"model {wanted}: no such file or folder; {trained}{there}")
     near = difflib.get_close_matches(wanted.lower(), names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ModelError(

@@ -87,6 +87,8 @@ class PredictionFolder:
 
     def __enter__(self) -> PredictionFolder:
         things = [_column(self.label_set[index].name) for index in self.label_set.things]
+        if len(things) == 1:
+            things = []  # `objects` has that number
         columns = COLUMNS if self.pixel_size is None else (*COLUMNS, *PHYSICAL_COLUMNS)
         write_legend(self.folder, self.label_set)
         with ExitStack() as stack:
@@ -191,7 +193,8 @@ class PredictionFolder:
                     (self.folder / other.each.format(result.name)).unlink(missing_ok=True)
         height, width = result.panoptic.shape
         row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
-        row |= {_column(name): number for name, number in result.counts().items()}
+        if len(self.label_set.things) > 1:
+            row |= {_column(name): number for name, number in result.counts().items()}
         self._write_summary([row | {_NOTES: "; ".join(remark.text for remark in result.remarks)}])
         self.remarks += [(path.name, remark) for remark in result.remarks]
         if self.record is not None:

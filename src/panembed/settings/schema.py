@@ -432,6 +432,16 @@ def _known_keys() -> list[str]:
     return [*Settings.model_fields, *inside]
 
 
+def setting_called(name: str) -> str | None:
+    """The key of the only setting that ends in a name; None where there is none, or several.
+
+    >>> setting_called("epochs"), setting_called("nothing"), setting_called("scale")
+    ('training.epochs', None, None)
+    """
+    found = [key for key in _known_keys() if key.rpartition(".")[2] == name]
+    return found[0] if len(found) == 1 else None
+
+
 def _nearest(key: str) -> str:
     known = _known_keys()
     last = key.rsplit(".", 1)[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,22 @@ def require_tensorboard() -> None:
             "--tensorboard needs TensorBoard, which is not installed; "
             "install it with: pip install 'panembed[tensorboard]', or leave --tensorboard out"
         ) from error
+
+
+def told_of(row: Mapping[str, float | int]) -> dict[str, str]:
+    """Figures of an epoch as the screen has them: qualities in percent; metrics.csv has them as fractions.
+
+    >>> told_of({"epoch": 3, "val_loss": 0.25, "val_pq_things": 0.8643, "val_abs_dic": 1.5})
+    {'epoch': '3', 'val_loss': '0.25', 'val_pq_things': '86.4 %', 'val_abs_dic': '1.5'}
+    """
+    told = {}
+    for name, value in row.items():
+        percent = name.startswith("val_pq") or name == "val_sbd"
+        if not isinstance(value, float):
+            told[name] = str(value)
+        else:
+            told[name] = "-" if math.isnan(value) else f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+    return told
 
 
 def read_rows(folder: Path) -> list[dict[str, float]]:
@@ -75,8 +93,7 @@ class RunLog:
         """Append the figures of an epoch."""
         self.rows.append(row)
         self.write()
-        told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-        LOGGER.info(told)
+        LOGGER.info(", ".join(f"{name} {told}" for name, told in told_of(row).items()))
         if self._writer is not None:
             for name, value in row.items():
                 if name != "epoch":
