@@ -83,7 +83,7 @@ def _setting_meant(arguments: list[str]) -> str | None:
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     if "--set" not in known:
         return None
-    from panembed.settings.schema import setting_called
+    from panembed.settings.keys import setting_called
 
     for place, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")

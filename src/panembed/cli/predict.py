@@ -98,6 +98,7 @@ def predict(
         "weights": fingerprint(model),
         "classes": loaded.label_set.to_list(),
         "set": overrides,
+        "channel": loaded.preparation.channel,
         "pixel_size": pixel_size,
         "write": list(formats),
         "numbers": numbers,

@@ -68,7 +68,8 @@ def train(
     from panembed.errors import SettingsError
     from panembed.inference.own_code import allowing, is_own, module_of
     from panembed.machine.allocator import keep_freed_memory
-    from panembed.settings.schema import Settings, keys_of, parse_override
+    from panembed.settings.keys import keys_of
+    from panembed.settings.schema import Settings, parse_override
 
     if resume and overwrite:
         raise SettingsError("--resume goes on with a run and --overwrite begins it anew; give one of them")

@@ -18,7 +18,8 @@ from panembed.datasets.splits import SPLIT_FILE
 from panembed.errors import InputError, ModelError, SettingsError, shown
 from panembed.io.yaml_text import load_yaml
 from panembed.report.experiment_table import COLUMNS, column_of
-from panembed.settings.schema import Settings, keys_of
+from panembed.settings.keys import keys_of
+from panembed.settings.schema import Settings
 
 SCORES_FILE, FAILURE_FILE = "scores.json", "failure.txt"
 """In the folder of a run that is done, and of one that failed."""

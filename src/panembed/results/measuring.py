@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panembed.errors import InputError
+from panembed.io.channels import Channel
 from panembed.io.images import read_image
 from panembed.io.output_folder import held_folder, leftovers
 from panembed.labels.categories import LabelSet
@@ -80,7 +81,7 @@ def measure_again(
         with predictions:
             predictions.failed += [row for row in _failures(folder) if _is_of_input(row, folder)]
             for entry in record.entries.values():
-                error = _take(folder, entry, label_set, images, predictions, done)
+                error = _take(folder, entry, label_set, images, call["channel"], predictions, done)
                 if error is not None:
                     row = {"file": str(_picture(folder, entry)), "reason": str(error)}
                     predictions.failed.append(row)
@@ -96,6 +97,7 @@ def _take(
     entry: Entry,
     label_set: LabelSet,
     images: Path | None,
+    channel: Channel,
     predictions: PredictionFolder,
     done: Measured,
 ) -> InputError | None:
@@ -106,7 +108,7 @@ def _take(
         if not pictures.changed:
             predictions.add(path, as_predicted(pictures, entry, label_set), drawn=True)
             return None
-        image = _photograph(path, images, entry)
+        image = _photograph(path, images, entry, channel)
         result = as_edited(folder, pictures, entry, label_set, image)
     except InputError as error:
         if (former := from_panoptic(folder, entry, label_set)) is not None:
@@ -123,10 +125,10 @@ def _picture(folder: Path, entry: Entry) -> Path:
     return folder / f"{entry.name}_instances.png"
 
 
-def _photograph(path: Path, images: Path | None, entry: Entry) -> NDArray[np.uint8] | None:
+def _photograph(path: Path, images: Path | None, entry: Entry, channel: Channel) -> NDArray[np.uint8] | None:
     for place in (path,) if images is None else (images / path.name, path):
         try:
-            image = read_image(place)
+            image = read_image(place, channel=channel)
         except InputError:
             continue
         if image.shape[:2] == tuple(entry.shape):
@@ -144,4 +146,4 @@ def _failures(folder: Path) -> list[dict[str, str]]:
 
 def _is_of_input(row: dict[str, str], folder: Path) -> bool:
     """Whether a failure was one of `panembed predict`, not of an edited picture, which is looked at anew."""
-    return Path(row["file"]).parent != folder
+    return Path(row["file"]).parent.resolve() != folder.resolve()

@@ -392,19 +392,6 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     return key.strip().split("."), parsed
 
 
-def keys_of(section: str, overrides: Iterable[str]) -> set[str]:
-    """The keys of a section that `key.path=value` overrides set.
-
-    >>> sorted(keys_of("model", ["model.start_from=leaf", "model={density: true}", "training.epochs=5"]))
-    ['density', 'start_from']
-    """
-    keys: set[str] = set()
-    for path, value in map(parse_override, overrides):
-        if path[0] == section:
-            keys |= {path[1]} if len(path) > 1 else set(value if isinstance(value, dict) else ())
-    return keys
-
-
 def _apply(data: Any, override: str) -> None:
     (*path, last), value = parse_override(override)
     for part in path:
@@ -427,23 +414,14 @@ def _sections() -> dict[str, type[BaseModel]]:
     return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
-def _known_keys() -> list[str]:
+def known_keys() -> list[str]:
+    """All keys, such as model and model.encoder."""
     inside = [f"{name}.{key}" for name, section in _sections().items() for key in section.model_fields]
     return [*Settings.model_fields, *inside]
 
 
-def setting_called(name: str) -> str | None:
-    """The key of the only setting that ends in a name; None where there is none, or several.
-
-    >>> setting_called("epochs"), setting_called("nothing"), setting_called("scale")
-    ('training.epochs', None, None)
-    """
-    found = [key for key in _known_keys() if key.rpartition(".")[2] == name]
-    return found[0] if len(found) == 1 else None
-
-
 def _nearest(key: str) -> str:
-    known = _known_keys()
+    known = known_keys()
     last = key.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(key, known, 1, 0.6) or [k for k in known if k.rsplit(".", 1)[-1] == last]
     if not close:
