@@ -290,7 +290,7 @@ class TestMeasure:
         assert {name for name in before if before[name] != after[name]} == set()
 
     def test_edited_back(self, cli, results, path, files_of):
-        """Restoring the picture restores all but the names of segments."""
+        """Restoring the picture restores all but the scores of what was drawn by hand, which nobody knows."""
         before, picture = files_of(results), path.read_bytes()
         self.edit(path)
         assert cli("measure", results).code == 0
@@ -300,7 +300,8 @@ class TestMeasure:
         )
         assert cli("measure", results).code == 0
         after = files_of(results)
-        assert rows_of_text(after["objects.csv"]) == rows_of_text(before["objects.csv"])
+        former, now = (rows_of_text(files["objects.csv"]) for files in (before, after))
+        assert [row | {"score": ""} for row in now] == [row | {"score": ""} for row in former]
 
     @pytest.mark.parametrize(
         ("picture", "told"),

@@ -135,7 +135,7 @@ def _result(
     label_set: LabelSet,
     panoptic: PanopticMap,
     numbers: list[int],
-    scores: list[float] | None,
+    scores: list[float | None] | None,
     image: NDArray[np.uint8] | None = None,
 ) -> PanopticResult:
     if image is None:
@@ -145,7 +145,7 @@ def _result(
         label_set,
         image,
         entry.name,
-        scores=None if scores is None else np.asarray(scores),
+        scores=None if scores is None else np.array(scores, dtype=np.float64),
         pixel_size=entry.scale(),
         numbers=numbers,
         remarks=[Remark(*remark) for remark in entry.remarks],
@@ -227,8 +227,8 @@ def _scores(
     entry: Entry,
     label_set: LabelSet,
     numbers: list[int],
-) -> list[float] | None:
-    """Scores of objects that are as they were predicted, NaN for others; None where none is."""
+) -> list[float | None] | None:
+    """Scores of objects that are as they were predicted, None for others; None where nobody knows any."""
     if entry.scores is None or before is None:
         return None
     called = np.zeros(len(entry.segments) + 1, dtype=np.int64)
@@ -238,5 +238,4 @@ def _scores(
     differs = former != ids.ravel()
     touched = np.bincount(ids.ravel(), differs, size) + np.bincount(former, differs, size)
     scores = dict(zip(entry.numbers, entry.scores))
-    kept = [scores[n] if n in scores and touched[n] == 0 else float("nan") for n in numbers]
-    return None if np.isnan(kept).all() else kept
+    return [scores[number] if number in scores and touched[number] == 0 else None for number in numbers]

@@ -77,7 +77,9 @@ def measure_objects(
     # Moments of all objects in one pass; object by object they take longer than all the rest.
     centroids, eccentricities = _moments(segment_map, [s.id for s in objects])
     rows = []
-    told = [None] * len(objects) if scores is None else [round(float(score), 4) for score in scores]
+    told: list[float | None] = [None] * len(objects)
+    if scores is not None:
+        told = [None if np.isnan(score) else round(float(score), 4) for score in scores]
     for segment, score, (centroid_x, centroid_y), eccentricity in zip(
         objects, told, centroids.tolist(), eccentricities.tolist()
     ):

@@ -39,7 +39,7 @@ class Entry:
         shape: height and width.
         segments: class index and instance id of each segment, in the order of segment ids.
         numbers: of its objects, as NAME_instances.png has them.
-        scores: of its objects; None where nobody knows.
+        scores: of its objects, None for one that was drawn by hand; None where nobody knows any.
         pixel_size: length and unit; None where it isn't known.
         remarks: kind and text of each.
         digests: of NAME_instances.png, NAME_semantic.png and panoptic/NAME.png, as `digest` gives them.
@@ -51,7 +51,7 @@ class Entry:
     shape: tuple[int, int]
     segments: list[list[int]]
     numbers: list[int]
-    scores: list[float] | None
+    scores: list[float | None] | None
     pixel_size: list[Any] | None
     remarks: list[list[str]]
     digests: dict[str, str]
@@ -69,7 +69,7 @@ class Entry:
             result.panoptic.shape,
             [[segment.category, segment.instance] for segment in segments],
             list(result.numbers),
-            None if result.scores is None else [float(score) for score in result.scores],
+            None if result.scores is None else [None if np.isnan(score) else float(score) for score in result.scores],
             None if scale is None else [scale.length, scale.unit],
             [[remark.kind, remark.text] for remark in result.remarks],
             {

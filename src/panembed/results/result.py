@@ -37,7 +37,8 @@ class PanopticResult:
         label_set: its classes.
         image: HxWx3 uint8, of the same size.
         name: of the image, without folder and suffix.
-        scores: how sure each of the K objects is, K floats 0..1 in the order of `objects`; None where nobody knows.
+        scores: how sure each of the K objects is, K floats 0..1 in the order of `objects`, NaN for one that
+            was drawn by hand; None where nobody knows.
         pixel_size: side of a pixel; None where it isn't known.
         numbers: what the objects are called in pictures and tables, K different ones from 1 in the order of `objects`;
             None counts them.

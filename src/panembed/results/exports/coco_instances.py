@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -50,7 +51,7 @@ def instance_annotations(result: PanopticResult, coding: Coding = "polygons") ->
             "iscrowd": 0,
             "instance_id": number,
         }
-        if scores is not None:
+        if scores is not None and not math.isnan(scores[place]):
             row["score"] = round(float(scores[place]), 4)
         rows.append(row)
     return rows
