@@ -20,6 +20,7 @@ from panembed.assembly.resume import CLASSES_FILE, check_resumable, rows_of_ende
 from panembed.assembly.start import LEARNED_FROM_FILE, learned_before
 from panembed.assembly.trainer import trainer as build_trainer
 from panembed.datasets.sample import Dataset
+from panembed.datasets.source import DataSource
 from panembed.datasets.splits import SPLIT_FILE, Split, choose_split
 from panembed.errors import OutputError, TrainingError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
@@ -59,6 +60,7 @@ def train(
     device: str = "auto",
     tensorboard: bool = False,
     progress: Progress | None = None,
+    source: DataSource | None = None,
 ) -> list[dict[str, Any]]:
     """Train into a run folder.
 
@@ -71,6 +73,7 @@ def train(
         device: auto, cpu, cuda, ...
         tensorboard: also write TensorBoard events.
         progress: told of every step.
+        source: of the data set, noted for a report.
 
     Returns:
         The figures of each epoch.
@@ -99,6 +102,9 @@ def train(
             raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
         if resume and (rows := rows_of_ended(settings, run)) is not None:
             return rows
+        if source is not None:
+            # Also on --resume: the data may have moved.
+            source.write(run)
         return _train(
             settings, dataset, split, run, resume=resume, device=device, tensorboard=tensorboard, progress=progress
         )

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from panembed.cli import data, demo, evaluate, experiment, export, info, measure, predict, train, tune
+from panembed.cli import data, demo, evaluate, experiment, export, info, measure, predict, report, train, tune
 from panembed.cli.options import whole_sentence
 from panembed.errors import PanembedError
 from panembed.machine.termination import terminated_as_interrupted
@@ -30,6 +30,7 @@ whole_sentence(app, "train")(train.train)
 whole_sentence(app, "evaluate")(evaluate.evaluate)
 whole_sentence(app, "predict")(predict.predict)
 whole_sentence(app, "measure")(measure.measure)
+whole_sentence(app, "report")(report.report)
 whole_sentence(app, "tune")(tune.tune)
 whole_sentence(app, "export")(export.export)
 whole_sentence(app, "experiment")(experiment.experiment)

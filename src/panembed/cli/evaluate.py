@@ -53,7 +53,15 @@ AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="count an image without a prediction as empty instead of failing")
 ]
 
-_NOT_ALWAYS = ("oracle.json", "oracle.md", "worst.png", "worst_errors.png", "errors.png", "reliability.png")
+_NOT_ALWAYS = (
+    "oracle.json",
+    "oracle.md",
+    "worst.png",
+    "worst_errors.png",
+    "errors.png",
+    "reliability.png",
+    "report.html",
+)
 """Files that not every evaluation writes; those of an earlier one would pass for this one's."""
 
 
@@ -100,26 +108,32 @@ def evaluate(
 
     Example: panembed evaluate --predictions results --data cvppp/A1 --output scores
     """
+    import panembed
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
     from panembed.datasets.part import choose_ids, has_test
     from panembed.datasets.sample import choose_channel
+    from panembed.datasets.source import DataSource
     from panembed.evaluation.oracle import evaluate_oracles
     from panembed.evaluation.predictions.matching import match_predictions
     from panembed.evaluation.predictions.stored import open_predictions
     from panembed.evaluation.scores import evaluate_model, evaluate_predictions
+    from panembed.io.coco_panoptic import CocoPanopticWriter
     from panembed.labels.panoptic_map import PanopticMap
     from panembed.report.drawing import INSTALL_MATPLOTLIB, can_draw, draw_pictures
 
     overrides = with_channel(set_, channel)
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
-    dataset = open_data(data, format, labels, None if model is None else trained_model.labels_of(model))
+    of_model = None if model is None else trained_model.labels_of(model)
+    dataset = open_data(data, format, labels, of_model)
     oracles: dict[str, dict[str, float | None]] = {}
     with ExitStack() as held:
         with bar() as progress:
             task = progress.add_task("evaluating", total=None, note="")
+            kept = CocoPanopticWriter(output, dataset.label_set)
 
             def each(id: str, prediction: PanopticMap) -> None:
+                kept.add(f"{id}{dataset.image_path(id).suffix}", prediction)
                 progress.advance(task)
 
             if model is not None:
@@ -147,9 +161,18 @@ def evaluate(
                     matched, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures
                 )
         scored = (model or predictions or folder).resolve()
-        metrics = _write_and_show(
-            evaluation, oracles, overrides, scored.name if scored.is_dir() else scored.stem, folder
+        name = scored.name if scored.is_dir() else scored.stem
+        kept.close()
+        DataSource(data, format, labels, of_model).write(
+            folder,
+            scored=name,
+            part=split,
+            channel=None if model is None else loaded.preparation.channel,
+            model=None if model is None else str(model),
+            predictions=None if predictions is None else str(predictions),
+            panembed=panembed.__version__,
         )
+        metrics = _write_and_show(evaluation, oracles, overrides, name, folder)
         if predictions is not None:
             _say_what_was_scored(matched, prediction_format == "auto")
         if can_draw():

@@ -107,17 +107,6 @@ def open_data(  # type: ignore[no-untyped-def]
         labels: a labels.yaml.
         otherwise: what a labels.yaml would hold, from settings, for a folder that has none.
     """
-    from panembed.datasets.folder import label_coding
-    from panembed.datasets.layout import LAYOUTS, layout_name, open_dataset
-    from panembed.errors import SettingsError
+    from panembed.datasets.source import DataSource
 
-    options: dict[str, Any] = {}
-    if labels is not None:
-        if (layout := layout_name(data, format)) != "folder":
-            raise SettingsError(
-                f"--labels has no effect on data format {layout}, which knows its classes; leave it out"
-            )
-        options["labels_file"] = labels
-    elif otherwise is not None and "otherwise" in LAYOUTS[layout_name(data, format)].options:
-        options["otherwise"] = label_coding(otherwise, "settings: labels")
-    return open_dataset(data, format, **options)
+    return DataSource(data, format, labels, otherwise).open()

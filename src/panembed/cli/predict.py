@@ -75,6 +75,7 @@ def predict(
     from panembed.inference.model_folder import fingerprint
     from panembed.io.image_files import find_images, left_aside
     from panembed.io.output_folder import claim_folder, held_folder
+    from panembed.report.html import REPORT_FILE
     from panembed.report.tables import counted
     from panembed.results.exports.exporter import parse_formats
     from panembed.results.prediction_folder import PredictionFolder
@@ -88,7 +89,7 @@ def predict(
     formats = parse_formats(write or ())
     files, overrides = find_images(inputs), with_channel(set_, channel)
     loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
-    folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files)
+    folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files, stale=(REPORT_FILE,))
     if others := left_aside(inputs):
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         messages().print(f"note: {counted(len(others), 'file')} of other kinds left aside: {names}")

@@ -64,6 +64,7 @@ def train(
     from panembed.assembly.compatibility import check_effect
     from panembed.assembly.start import keep_architecture, without_encoder
     from panembed.cli.console import TrainingProgress, messages
+    from panembed.datasets.source import DataSource
     from panembed.datasets.splits import SPLIT_FILE, Split
     from panembed.errors import SettingsError
     from panembed.inference.own_code import allowing, is_own, module_of
@@ -113,6 +114,7 @@ def train(
             device=device,
             tensorboard=tensorboard,
             progress=progress,
+            source=DataSource(data, format, labels, settings.labels),
         )
     epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
     messages().print(
