@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import panembed
 from panembed.errors import printable
 from panembed.io.atomic import write_text
 from panembed.report.charts import Chart
@@ -215,7 +215,7 @@ def render(report: Report) -> str:
     context: dict[str, Any] = {
         "report": report,
         "places": places,
-        "version": panembed.__version__,
+        "version": installed_version("panembed"),
         "error_colors": dict(ERROR_COLORS),
         "error_names": {label: error_name(label, PREDICTED_NAMES) for label in ERROR_COLORS},
         "views": report.views,
