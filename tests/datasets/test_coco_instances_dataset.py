@@ -240,3 +240,16 @@ def test_a_size_that_is_claimed_takes_no_memory(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**23
+
+
+@pytest.mark.parametrize("place", [".", "images", "data", "train", "images/train", "annotations"])
+def test_where_photographs_may_lie(tmp_path, place):
+    root = one(tmp_path / "d", [{"segmentation": [[0, 0, 5, 0, 5, 5, 0, 5]]}])
+    (root / "annotations").mkdir()
+    (root / "truth.json").rename(root / "annotations/instances_train.json")
+    (root / place).mkdir(parents=True, exist_ok=True)
+    (root / "a.png").rename(root / place / "a.png")
+    assert open_dataset(root).load("a").truth.num_instances == 1
+    (root / place / "a.png").unlink()
+    with pytest.raises(InputError, match=r"a\.png: the photograph was not found; looked in .*images"):
+        open_dataset(root).load("a")

@@ -14,7 +14,8 @@ from panembed.labels.categories import LabelSet
 JSON_FOLDERS = ("", "annotations")
 """Where a JSON may lie in its data set."""
 
-_IMAGE_FOLDERS = ("", "images", "input_images")
+# data/ is FiftyOne's.
+_IMAGE_FOLDERS = ("", "images", "input_images", "data")
 _SNIFF_BYTES = 2**28
 
 
@@ -79,7 +80,8 @@ def photograph_folders(
             raise InputError(f"{root / named}: no such folder; expected the photographs in it")
         return [root / named]
     stem = json_path.stem.removeprefix(prefix)
-    places = [*(root / name for name in (*_IMAGE_FOLDERS, stem)), json_path.parent]
+    # CVAT has images/train/ for instances_train.json.
+    places = [*(root / name for name in (*_IMAGE_FOLDERS, stem, f"images/{stem}")), json_path.parent]
     # Photographs that are PNGs have the names of their segmentations, which must not be taken for them.
     return [place for place in dict.fromkeys(places) if place != without]
 
