@@ -14,9 +14,12 @@ from roifile import ROI_TYPE, ImagejRoi, roiwrite
 from skimage.draw import polygon2mask
 from test_labelme import FIELD, box
 
+from panembed.datasets.convert import convert
+from panembed.datasets.folder import LabelCoding
 from panembed.datasets.layout import open_dataset
+from panembed.datasets.synthetic import SyntheticDataset
 from panembed.errors import InputError
-from panembed.labels.categories import IGNORE
+from panembed.labels.categories import IGNORE, Category, LabelSet
 
 SHAPE = (40, 50)
 CORNERS = [[2, 2], [12, 2], [12, 9], [2, 9]]
@@ -303,3 +306,22 @@ def test_wrong_names(tmp_path, names):
     (tmp_path / "data.yaml").write_text(f"names: {names}\n")
     with pytest.raises(InputError, match=r"data\.yaml: names"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["yolo-seg", "geojson", "rois", "masks", "stacks"])
+def test_objects_without_a_name_are_called_as_the_preset_says(tmp_path, format):
+    """Else a model of nuclei could not be scored on them."""
+    nuclei = LabelSet([Category(0, "background", False), Category(1, "nucleus", True)])
+    plants = SyntheticDataset(2, size=32)
+    convert(plants, format, tmp_path)
+    if format == "yolo-seg":
+        (tmp_path / "data.yaml").unlink()
+    for path in tmp_path.rglob("*.geojson"):
+        data = json.loads(path.read_text())
+        for row in data["features"]:
+            del row["properties"]["classification"]
+        path.write_text(json.dumps(data))
+    assert open_dataset(tmp_path, otherwise=LabelCoding(nuclei)).label_set == nuclei
+    assert [c.name for c in open_dataset(tmp_path).label_set] == ["background", "object"]
+    field = LabelCoding(FIELD, "class-instance")  # says nothing of objects of one kind
+    assert [c.name for c in open_dataset(tmp_path, otherwise=field).label_set] == ["background", "object"]

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from panembed.datasets.beside import has_pairs, pairs_beside
 from panembed.datasets.coco_json import kind, read_json
+from panembed.datasets.folder import LabelCoding
+from panembed.datasets.mask_files import object_classes
 from panembed.datasets.object_layers import BACKGROUND, NO_OUTLINE, OUTSIDE, Color, LayeredDataset, with_background
 from panembed.errors import InputError
 from panembed.io.polygon_fill import check_corners, fill_rings, reaches_out
@@ -41,6 +43,7 @@ class GeoJsonDataset(LayeredDataset):
 
     Args:
         root: the folder.
+        otherwise: whose classes name the objects, where no feature has a class.
 
     Raises:
         InputError: nothing of that is found, a GeoJSON has no image, can't be read, or is none.
@@ -50,7 +53,7 @@ class GeoJsonDataset(LayeredDataset):
     panembed.errors.InputError: nowhere: holds no GeoJSON; expected NAME.geojson beside the images, or images/ and ...
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, otherwise: LabelCoding | None = None) -> None:
         root = Path(root)
         files, left_out = pairs_beside(root, ENDINGS, FOLDER)
         if not files:
@@ -69,6 +72,8 @@ class GeoJsonDataset(LayeredDataset):
                     colors[name] = colors.get(name) or color
         names = sorted(colors) or [UNCLASSIFIED]
         label_set = with_background(str(root), [(None, name, colors.get(name)) for name in names])
+        if names == [UNCLASSIFIED]:
+            label_set = object_classes(otherwise)
         self._class_of: dict[str | None, int] = {name: place for place, name in enumerate(names, start=1)}
         super().__init__(root, label_set, files, left_out)
 

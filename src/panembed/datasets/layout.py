@@ -97,7 +97,10 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "labelme": Layout(is_labelme, LabelmeDataset, "NAME.jpg and LabelMe's NAME.json beside it"),
     "yolo-seg": Layout(
-        is_yolo_seg, YoloSegDataset, "images/NAME.jpg and labels/NAME.txt with a line for every object, and data.yaml"
+        is_yolo_seg,
+        YoloSegDataset,
+        "images/NAME.jpg and labels/NAME.txt with a line for every object, and data.yaml",
+        ("otherwise",),
     ),
     "rois": Layout(
         is_imagej_rois,
@@ -106,7 +109,10 @@ LAYOUTS: dict[str, Layout] = {
         ("otherwise",),
     ),
     "geojson": Layout(
-        is_geojson, GeoJsonDataset, "NAME.tif and QuPath's NAME.geojson beside it, or images/ and geojson/"
+        is_geojson,
+        GeoJsonDataset,
+        "NAME.tif and QuPath's NAME.geojson beside it, or images/ and geojson/",
+        ("otherwise",),
     ),
     "folder": Layout(
         _is_plain_folder,

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from panembed.datasets.folder import composed
+from panembed.datasets.folder import LabelCoding, composed
+from panembed.datasets.mask_files import object_classes
 from panembed.datasets.object_layers import OUTSIDE, LayeredDataset, with_background
 from panembed.errors import InputError, shown
 from panembed.io.image_files import IMAGE_SUFFIXES
@@ -28,6 +29,7 @@ from panembed.labels.object_masks import ObjectMask
 
 _IMAGES, _LABELS = "images", "labels"
 _CLASSES = "classes.txt"
+_UNNAMED = "object"
 _LOOKED_AT = 50
 
 
@@ -41,6 +43,7 @@ class YoloSegDataset(LayeredDataset):
 
     Args:
         root: the folder.
+        otherwise: whose classes name the objects, where there is one class and nothing names it.
 
     Raises:
         InputError: nothing of that is found, a text file has no image, or the names of classes are wrong.
@@ -50,7 +53,7 @@ class YoloSegDataset(LayeredDataset):
     panembed.errors.InputError: nowhere: holds no YOLO labels; expected images/NAME.jpg and labels/NAME.txt
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, otherwise: LabelCoding | None = None) -> None:
         root = Path(root)
         files: dict[str, tuple[Path, Path]] = {}
         left_out: list[str] = []
@@ -59,7 +62,10 @@ class YoloSegDataset(LayeredDataset):
         if not files:
             raise InputError(f"{root}: holds no YOLO labels; expected images/NAME.jpg and labels/NAME.txt")
         names = _names(root) or _numbered([path for _, path in files.values()])
-        super().__init__(root, with_background(str(root), [(None, name, None) for name in names]), files, left_out)
+        label_set = with_background(str(root), [(None, name, None) for name in names])
+        if names == [_UNNAMED]:
+            label_set = object_classes(otherwise)
+        super().__init__(root, label_set, files, left_out)
 
     def _objects(self, id: str, shape: tuple[int, int]) -> tuple[list[ObjectMask], Counter[str]]:
         height, width = shape
@@ -181,7 +187,7 @@ def _numbered(texts: list[Path]) -> list[str]:
         except InputError:
             continue  # told of when the image is read
         largest = max([largest, *(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 4)])
-    return ["object"] if largest == 0 else [f"class {number}" for number in range(largest + 1)]
+    return [_UNNAMED] if largest == 0 else [f"class {number}" for number in range(largest + 1)]
 
 
 def _lines(path: Path) -> list[str]:
