@@ -247,7 +247,7 @@ def test_other_settings_this_time(cli, tiny_model, tiny_data, tmp_path, files_of
         (("--set", "grouping.method=seed_map"), "grouping.method seed_map needs a seed head, and this model has none"),
         (("--set", "grouping.recount=1"), "grouping.recount has no effect with grouping.method mean_shift"),
         (("--set", "input.size=[70, 70]"), "expected multiples of 32"),
-        (("--pixel-size", "0"), "--pixel-size 0: expected the length of a pixel's side, above 0"),
+        (("--pixel-size", "0"), "--pixel-size: pixel size '0': expected a length above 0"),
     ],
 )
 def test_settings_that_a_model_cannot_take(cli, tiny_model, tiny_data, tmp_path, options, told):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -29,12 +29,23 @@ def predict(
     device: Device = "auto",
     overwrite: Overwrite = False,
     pixel_size: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            metavar="LENGTH",
-            help="side of a pixel, say 0.25 for micrometres: objects.csv also has area_physical and perimeter_physical",
+            metavar="LENGTH|CSV",
+            help="side of a pixel, such as 0.25um: tables also have area_um2, perimeter_um, ...; or a CSV with columns "
+            "file and pixel_size; none ignores the files' own, which ImageJ and OME TIFFs have",
         ),
     ] = None,
+    unit: Annotated[
+        str | None, typer.Option(metavar="UNIT", help="nm, um, mm, cm or m: of the pixel size, and of the tables")
+    ] = None,
+    csv_dialect: Annotated[
+        str,
+        typer.Option(
+            metavar="point|comma",
+            help="numbers in tables: 1.5 between commas, or 1,5 between semicolons for spreadsheets that expect it",
+        ),
+    ] = "point",
     write: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,14 +78,18 @@ def predict(
     Example: panembed predict --model nuclei tissue --output results --write rois,geojson
 
     Example: panembed predict --model nuclei two-channel.tif --output results --channel 1
+
+    Example: panembed predict --model leaf trays --output results --pixel-size 0.1mm --csv-dialect comma
     """
     import panembed
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
-    from panembed.errors import SettingsError
+    from panembed.errors import PanembedError, SettingsError
     from panembed.inference.model_folder import fingerprint
     from panembed.io.image_files import find_images, left_aside
     from panembed.io.output_folder import claim_folder, held_folder
+    from panembed.io.pixel_scales import choose_scales
+    from panembed.io.tables import CsvDialect
     from panembed.report.html import REPORT_FILE
     from panembed.report.tables import counted
     from panembed.results.exports.exporter import parse_formats
@@ -84,10 +99,12 @@ def predict(
 
     if resume and overwrite:
         raise SettingsError("--resume goes on with a prediction and --overwrite begins it anew; give one of them")
-    if pixel_size is not None and not 0 < pixel_size < float("inf"):
-        raise SettingsError(f"--pixel-size {pixel_size:g}: expected the length of a pixel's side, above 0")
+    if csv_dialect not in get_args(CsvDialect):
+        raise SettingsError(f"--csv-dialect {csv_dialect!r} is unknown; expected {' or '.join(get_args(CsvDialect))}")
+    dialect: CsvDialect = "comma" if csv_dialect == "comma" else "point"
     formats = parse_formats(write or ())
     files, overrides = find_images(inputs), with_channel(set_, channel)
+    scales = choose_scales(files, pixel_size, unit)
     loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
     folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files, stale=(REPORT_FILE,))
     if others := left_aside(inputs):
@@ -101,17 +118,25 @@ def predict(
         "set": overrides,
         "channel": loaded.preparation.channel,
         "pixel_size": pixel_size,
+        "unit": unit,
+        "csv_dialect": csv_dialect,
         "write": list(formats),
         "numbers": numbers,
     }
+    for note in scales.notes:
+        messages().print(f"note: {note}")
     started = time.monotonic()
     with held_folder(folder):
         record = begin(folder, call, resume=resume)
-        predictions = PredictionFolder(folder, loaded.label_set, pixel_size, formats, record=record, numbered=numbers)
+        predictions = PredictionFolder(
+            folder, loaded.label_set, formats=formats, record=record, numbered=numbers, dialect=dialect
+        )
         try:
             with bar() as progress, predictions:
                 task = progress.add_task("predicting", total=len(files), note="")
                 for path, result, drawn in outcomes(files, record, loaded.label_set, loaded.predict_files):
+                    if not isinstance(result, PanembedError):
+                        result.pixel_size = scales.of(path)
                     error = predictions.add(path, result, drawn=drawn)
                     if error is not None:
                         progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)

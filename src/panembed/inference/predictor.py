@@ -107,7 +107,8 @@ class PanopticModel:
             pixels = as_picture(image, channel=channel, name=name)
         signal = self.preparation.signal(pixels)
         panoptic, scores = self.segment_scored(pixels if signal is None else signal.picture)
-        result = PanopticResult(panoptic, self.label_set, pixels, name, scores=scores)
+        source = Path(image) if isinstance(image, str | os.PathLike) else None
+        result = PanopticResult(panoptic, self.label_set, pixels, name, scores=scores, source=source)
         result.remarks = tuple(self._remarks(result, signal))
         return result
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from panembed.io.atomic import atomic_path
+
+CsvDialect = Literal["point", "comma"]
+"""Of numbers: 1.5 with commas between columns, or 1,5 with semicolons between them, as spreadsheets of most of Europe
+and South America open it; these also need a mark that the file is UTF-8."""
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
@@ -62,3 +68,58 @@ def csv_writer(
         writer = csv.DictWriter(file, list(dict.fromkeys(columns)), lineterminator="\n")
         writer.writeheader()
         yield writer.writerows
+
+
+@contextlib.contextmanager
+def growing_csv_writer(
+    path: str | os.PathLike[str], columns: Iterable[str], *, last: Iterable[str] = (), dialect: CsvDialect = "point"
+) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
+    """`csv_writer` for rows whose columns nobody knows before: they wait in a temporary file for the heading.
+
+    Args:
+        path: of the file.
+        columns: that come first, and are there even without rows; others follow in order of appearance.
+        last: columns that come after all others.
+        dialect: of numbers.
+
+    Yields:
+        The function that takes rows of plain values; missing ones stay empty.
+
+    Raises:
+        OutputError: see `panembed.io.atomic.atomic_path`.
+
+    >>> import pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with growing_csv_writer(pathlib.Path(folder) / "a.csv", ["a"], dialect="comma") as write:
+    ...         write([{"b": 1.5}, {"a": 2, "c": 1e-9}])
+    ...     (pathlib.Path(folder) / "a.csv").read_text(encoding="utf-8-sig").split()
+    ['a;b;c', ';1,5;', '2;;1e-09']
+    """
+    names = dict.fromkeys(columns)
+    ends = dict.fromkeys(last)
+    with (
+        atomic_path(path) as temporary,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=temporary.parent) as waiting,
+    ):
+
+        def write(rows: Iterable[Mapping[str, Any]]) -> None:
+            for row in rows:
+                names.update(dict.fromkeys(row))
+                waiting.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
+
+        yield write
+        waiting.seek(0)
+        encoding, delimiter = ("utf-8-sig", ";") if dialect == "comma" else ("utf-8", ",")
+        with temporary.open("w", newline="", encoding=encoding) as file:
+            heading = [*(name for name in names if name not in ends), *ends]
+            writer = csv.DictWriter(file, heading, lineterminator="\n", delimiter=delimiter)
+            writer.writeheader()
+            for line in waiting:
+                row = json.loads(line)
+                writer.writerow(
+                    row if dialect == "point" else {name: _with_comma(value) for name, value in row.items()}
+                )
+
+
+def _with_comma(value: Any) -> Any:
+    return str(value).replace(".", ",") if isinstance(value, float) else value

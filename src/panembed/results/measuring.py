@@ -76,7 +76,12 @@ def measure_again(
         label_set, call = record.label_set(), record.call
         edited = _Edited(folder, call, record.entries)
         predictions = PredictionFolder(
-            folder, label_set, call["pixel_size"], call["write"], record=edited, numbered=call["numbers"]
+            folder,
+            label_set,
+            formats=call["write"],
+            record=edited,
+            numbered=call["numbers"],
+            dialect=call["csv_dialect"],
         )
         with predictions:
             predictions.failed += [row for row in _failures(folder) if _is_of_input(row, folder)]

@@ -12,19 +12,25 @@ from types import TracebackType
 from panembed.errors import InputError, PanembedError, printable
 from panembed.io.coco_panoptic import CocoPanopticWriter
 from panembed.io.legend import write_legend
-from panembed.io.tables import csv_writer, write_csv
+from panembed.io.measured_channels import read_channels
+from panembed.io.pixel_size import PixelSize
+from panembed.io.tables import CsvDialect, growing_csv_writer, write_csv
 from panembed.labels.categories import LabelSet
 from panembed.results.exports.exporter import FORMATS, Exporter, open_exporter
-from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS
+from panembed.results.measure import COLUMNS, PHYSICAL_COLUMNS, measure_image
 from panembed.results.record import PredictionRecord
 from panembed.results.remarks import Remark
 from panembed.results.result import PanopticResult
+from panembed.results.rounding import rounded
 
 _SUMMARY_COLUMNS = ("file", "width", "height", "objects")
 """Of summary.csv, before the classes."""
 
 _NOTES = "notes"
 """Its last column: what is worth saying of the result."""
+
+_TOTALS = ("object_area", "mean_object_area", "hull_area")
+"""After the classes; then come areas in a unit, and means of channels."""
 
 _LONGEST_NAME = 255
 """Bytes of a file's name on common disks."""
@@ -42,11 +48,12 @@ class PredictionFolder:
     Args:
         folder: that exists and may be written to.
         label_set: the classes.
-        pixel_size: side of a pixel in the user's unit of length; see `panembed.results.measure.measure_objects`.
+        pixel_size: side of a pixel in the user's unit of length, of images whose result has none.
         formats: of `panembed.results.exports.exporter.FORMATS`, what to write besides. Files that an earlier call wrote
             in one of the others are removed, as they would pass for these results.
         record: is told of every image whose files are written; see `panembed.results.record.PredictionRecord`.
         numbered: whether overlays show the numbers of the objects.
+        dialect: of numbers in the tables.
 
     Attributes:
         num_images: written so far, or waiting to be.
@@ -65,6 +72,7 @@ class PredictionFolder:
         *,
         record: PredictionRecord | None = None,
         numbered: bool = False,
+        dialect: CsvDialect = "point",
     ) -> None:
         self.folder = folder
         self.label_set = label_set
@@ -76,6 +84,7 @@ class PredictionFolder:
         self.remarks: list[tuple[str, Remark]] = []
         self.record = record
         self.numbered = numbered
+        self.dialect = dialect
         self._exporters: list[Exporter] = [open_exporter(name, folder, label_set) for name in formats]
         self._others = [format for name, format in FORMATS.items() if name not in formats]
         written = ["{}_instances.png", *(exporter.format.each for exporter in self._exporters)]
@@ -86,18 +95,23 @@ class PredictionFolder:
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> PredictionFolder:
-        things = [_column(self.label_set[index].name) for index in self.label_set.things]
-        if len(things) == 1:
-            things = []  # `objects` has that number
+        things = [self.label_set[index].name for index in self.label_set.things]
+        # With one class its objects are all objects.
+        self._classes = {name: _column(name) for name in things} if len(things) > 1 else {}
         columns = COLUMNS if self.pixel_size is None else (*COLUMNS, *PHYSICAL_COLUMNS)
         write_legend(self.folder, self.label_set)
         with ExitStack() as stack:
             # Rows go to the disk at once: those of many images would fill the memory.
             self._write_summary = stack.enter_context(
-                csv_writer(self.folder / "summary.csv", (*_SUMMARY_COLUMNS, *things, _NOTES))
+                growing_csv_writer(
+                    self.folder / "summary.csv",
+                    (*_SUMMARY_COLUMNS, *self._classes.values(), *_TOTALS),
+                    last=(_NOTES,),
+                    dialect=self.dialect,
+                )
             )
             self._write_objects = stack.enter_context(
-                csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns))
+                growing_csv_writer(self.folder / "objects.csv", ("file", "instance_id", *columns), dialect=self.dialect)
             )
             self._coco = stack.enter_context(CocoPanopticWriter(self.folder, self.label_set, ids_from_names=True))
             self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
@@ -182,7 +196,14 @@ class PredictionFolder:
         if not drawn:
             result.save(self.folder, numbered=self.numbered)
         self._coco.add(path.name, result.panoptic)
-        rows = result.measure(pixel_size=self.pixel_size)
+        if result.pixel_size is None and self.pixel_size is not None:
+            result.pixel_size = PixelSize(self.pixel_size)
+        channels = read_channels(result.source or path, result.panoptic.shape)
+        measured = result.measure(channels=channels)
+        total = measure_image(
+            result.panoptic, self.label_set, measured, pixel_size=result.pixel_size, channels=channels
+        )
+        rows = [rounded(row) for row in measured]
         named = zip(result.numbers, rows, strict=True)
         self._write_objects({"file": path.name, "instance_id": number, **row} for number, row in named)
         for exporter in self._exporters:
@@ -193,9 +214,9 @@ class PredictionFolder:
                     (self.folder / other.each.format(result.name)).unlink(missing_ok=True)
         height, width = result.panoptic.shape
         row = dict(zip(_SUMMARY_COLUMNS, (path.name, width, height, len(rows))))
-        if len(self.label_set.things) > 1:
-            row |= {_column(name): number for name, number in result.counts().items()}
-        self._write_summary([row | {_NOTES: "; ".join(remark.text for remark in result.remarks)}])
+        row |= {self._classes[name]: number for name, number in result.counts().items() if name in self._classes}
+        notes = "; ".join(remark.text for remark in result.remarks)
+        self._write_summary([row | rounded(total) | {_NOTES: notes}])
         self.remarks += [(path.name, remark) for remark in result.remarks]
         if self.record is not None:
             self.record.add(path, result)
@@ -231,4 +252,4 @@ class PredictionFolder:
 
 def _column(name: str) -> str:
     """A class's column in summary.csv, which no other column is called like."""
-    return f"class {name}" if name in (*_SUMMARY_COLUMNS, _NOTES) else name
+    return f"class {name}" if name in (*_SUMMARY_COLUMNS, *_TOTALS, _NOTES) else name

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from panembed.io.coco_panoptic import annotation
 from panembed.io.images import write_png
 from panembed.io.label_images import write_instances
+from panembed.io.measured_channels import Channels, read_channels
 from panembed.io.numbers import draw_numbers
 from panembed.io.output_folder import claim_folder
 from panembed.io.overlay import overlay
@@ -40,6 +41,7 @@ class PanopticResult:
         scores: how sure each of the K objects is, K floats 0..1 in the order of `objects`, NaN for one that
             was drawn by hand; None where nobody knows.
         pixel_size: side of a pixel; None where it isn't known.
+        source: file of the image, whose channels are measured.
         numbers: what the objects are called in pictures and tables, K different ones from 1 in the order of `objects`;
             None counts them.
         remarks: what is worth saying of it.
@@ -67,6 +69,7 @@ class PanopticResult:
         pixel_size: PixelSize | None = None,
         numbers: Sequence[int] | None = None,
         remarks: Sequence[Remark] = (),
+        source: Path | None = None,
     ) -> None:
         if name in ("", ".", "..") or {"/", os.sep, "\0"} & set(name):
             raise ValueError(f"name is {name!r}; expected the name of a file, without folders and without suffix")
@@ -74,6 +77,7 @@ class PanopticResult:
         self.label_set = label_set
         self.image = image
         self.name = name
+        self.source = source
         self.scores = scores
         self.pixel_size = pixel_size
         self.remarks = tuple(remarks)
@@ -132,9 +136,19 @@ class PanopticResult:
             for i in self.label_set.things
         }
 
-    def measure(self, *, pixel_size: float | None = None) -> list[dict[str, Any]]:
-        """One row per object: see `panembed.results.measure.measure_objects`."""
-        return measure_objects(self.panoptic, self.label_set, pixel_size=pixel_size, scores=self.scores)
+    def measure(
+        self, *, pixel_size: float | PixelSize | None = None, channels: Channels | None = None
+    ) -> list[dict[str, Any]]:
+        """One row per object: see `panembed.results.measure.measure_objects`.
+
+        Args:
+            pixel_size: side of a pixel; None takes the result's own.
+            channels: that are measured; None takes those of the file that the image came from, if it is known.
+        """
+        if channels is None and self.source is not None:
+            channels = read_channels(self.source, self.panoptic.shape)
+        size = self.pixel_size if pixel_size is None else pixel_size
+        return measure_objects(self.panoptic, self.label_set, pixel_size=size, scores=self.scores, channels=channels)
 
     def overlay(self, *, opacity: float = 0.5, numbered: bool = False) -> NDArray[np.uint8]:
         """The image with its objects' colours over it, HxWx3 uint8; with their numbers, if they are `numbered`."""
