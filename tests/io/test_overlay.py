@@ -77,7 +77,7 @@ def test_outlines_are_wider_in_large_pictures() -> None:
     instance = np.zeros((200, 3700), int)
     instance[50:150, 1000:3000] = 1
     picture = overlay(np.zeros((200, 3700, 3), np.uint8), PanopticMap(np.minimum(instance, 1), instance), LEAVES)
-    assert np.count_nonzero((picture[:, 2000] == 255).all(1)) == 6  # three at the top, three below
+    assert np.count_nonzero((picture[:, 2000] == 255).all(1)) == 12  # six at the top, six below
 
 
 def test_a_single_stuff_class_stays_as_it_is() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 from PIL import Image
 
@@ -18,6 +19,7 @@ from panembed.errors import OutputError
 from panembed.labels.categories import Category, LabelSet
 from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import TRUE_LABELS
+from panembed.report.error_colors import ERROR_COLORS
 from panembed.report.figures import (
     Comparison,
     _around_objects,
@@ -106,7 +108,10 @@ def test_a_perfect_prediction_looks_like_the_truth(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "renamed.png"), read(tmp_path / "same.png"))
 
 
-GREEN, RED, BLUE, PINK = (44, 160, 44), (214, 39, 40), (31, 119, 180), (227, 119, 194)
+FOUND, MERGED, PIECE, SPURIOUS = (
+    tuple(int(255 * channel + 1e-6) for channel in to_rgb(ERROR_COLORS[label]))
+    for label in ("found", "merged", "split", "spurious")
+)
 SOIL, LEAF = LEAVES.stuff[0], LEAVES.things[0]
 
 
@@ -121,10 +126,10 @@ def leaves(*columns: tuple[int, int]) -> PanopticMap:
 @pytest.mark.parametrize(
     ("true", "predicted", "colors"),
     [
-        (leaves((5, 15), (30, 50)), leaves((5, 15), (30, 50)), {GREEN}),
-        (leaves((5, 15), (20, 30)), leaves((5, 30)), {RED}),
-        (leaves((5, 45)), leaves((5, 25), (25, 45)), {BLUE}),
-        (leaves((5, 15)), leaves((5, 15), (30, 50)), {GREEN, PINK}),
+        (leaves((5, 15), (30, 50)), leaves((5, 15), (30, 50)), {FOUND}),
+        (leaves((5, 15), (20, 30)), leaves((5, 30)), {MERGED}),
+        (leaves((5, 45)), leaves((5, 25), (25, 45)), {PIECE}),
+        (leaves((5, 15)), leaves((5, 15), (30, 50)), {FOUND, SPURIOUS}),
     ],
     ids=["found", "merged", "split", "spurious"],
 )
@@ -134,7 +139,7 @@ def test_errors_have_colors_and_need_no_photograph(
     error_maps([Comparison("a", None, true, predicted)], LEAVES, tmp_path / "a.png")
     picture = read(tmp_path / "a.png")
     # A leaf is a tenth of the map and more; a legend's patch is less.
-    assert {c for c in (GREEN, RED, BLUE, PINK) if (picture == c).all(2).mean() > 0.02} == colors
+    assert {c for c in (FOUND, MERGED, PIECE, SPURIOUS) if (picture == c).all(2).mean() > 0.02} == colors
 
 
 def test_a_lost_object_is_circled(tmp_path: Path) -> None:
@@ -335,3 +340,61 @@ def test_match_colors_gives_the_larger_overlap_first() -> None:
     nothing = PanopticMap([[0] * 10], [[0] * 10])
     assert match_colors(prediction, nothing, LEAVES).num_instances == 2
     assert match_colors(nothing, truth, LEAVES) == nothing
+
+
+class TestColorsOfErrors:
+    def test_no_object_has_the_color_of_an_error(self) -> None:
+        """Of the first 2,000 objects, whatever their hue, each is far from every colour that errors are painted in."""
+        from panembed.labels.categories import distinct_color
+        from panembed.metrics.error_census import PREDICTED_LABELS
+        from panembed.report.error_colors import paler
+
+        objects = paler(np.array([distinct_color(number) for number in range(1, 2001)], dtype=np.uint8)).astype(int)
+        for label in PREDICTED_LABELS:
+            error = 255 * np.array(to_rgb(ERROR_COLORS[label]))
+            assert np.abs(objects - error).max(1).min() >= 60, label
+
+    def test_errors_differ_in_pattern_too(self) -> None:
+        from panembed.metrics.error_census import PREDICTED_LABELS
+        from panembed.report.error_colors import pattern
+
+        drawn = [pattern(label, (40, 60)) for label in PREDICTED_LABELS if label not in ("found", "ignored")]
+        assert all(0.1 < mask.mean() < 0.6 for mask in drawn)
+        assert len({mask.tobytes() for mask in drawn}) == len(drawn)
+
+    def test_parts_of_the_loss_add_up(self) -> None:
+        from panembed.report.figures import _weighted
+
+        row = {"epoch": 1, "train_loss": 0.5, "train_semantic_loss": 0.2, "train_instance_loss": 1.0}
+        (weighted,) = _weighted([row], "train")
+        assert weighted["train_semantic_loss"] + weighted["train_instance_loss"] == 0.5
+        assert _weighted([{"epoch": 1, "train_loss": ""}], "train") == [{"epoch": 1, "train_loss": ""}]
+
+
+def test_the_worst_are_cropped_to_their_objects(tmp_path: Path) -> None:
+    """A small object in a wide image fills its place: the picture is far less wide than the image's shape asks for."""
+    semantic = np.zeros((60, 600), dtype=int)
+    semantic[20:40, 300:320] = 1
+    panoptic = PanopticMap(semantic, semantic)
+    comparison([Comparison("a", None, panoptic, panoptic)], LEAVES, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    background = np.abs(shown - np.array(LEAVES[0].color)).max(2) < 3
+    leaf = (np.abs(shown - np.array([255, 255, 255])).max(2) > 40) & ~background & (shown.max(2) > 120)
+    assert leaf.sum() > 0.1 * background.sum()
+
+
+def test_errors_show_false_positives(tmp_path: Path) -> None:
+    group = {"area_from": 1, "area_to": 9, "objects": 4, "found": 4}
+    group |= dict.fromkeys(("merged", "split", "boundary", "wrong_class", "missed"), 0)
+    predicted = {"objects": 5, "found": 4, "spurious": 1, "ignored": 0}
+    predicted |= dict.fromkeys(("merged", "split", "boundary", "wrong_class"), 0)
+    fates_by_size([group], tmp_path / "true.png")
+    fates_by_size([group], tmp_path / "both.png", predicted)
+    yellow = 255 * np.array(to_rgb(ERROR_COLORS["spurious"]))
+    seen = []
+    for name in ("true.png", "both.png"):
+        with Image.open(tmp_path / name) as picture:
+            seen.append(int((np.abs(np.asarray(picture.convert("RGB")) - yellow).max(2) < 4).sum()))
+    assert seen[0] == 0
+    assert seen[1] > 500

@@ -172,19 +172,23 @@ def _train(
         except KeyboardInterrupt:
             if trainer.log.rows:
                 with contextlib.suppress(OutputError):
-                    _draw_curves(trainer.log.rows, run / "curves.png")
+                    _draw_curves(trainer.log.rows, run)
             raise
-    _draw_curves(rows, run / "curves.png")
+    _draw_curves(rows, run)
     if split.val and (run / "model" / "config.json").is_file():
         calibrate_model(run, dataset, split.val, "val", device=device)
     return list(rows)
 
 
-def _draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def _draw_curves(rows: Sequence[dict[str, Any]], run: Path) -> None:
     # Only here: Matplotlib comes with the extra for training.
+    from panembed.inference.model_config import read_config
     from panembed.report.figures import loss_curves
 
-    loss_curves(rows, path)
+    kept = None
+    if (run / "model" / "config.json").is_file():
+        kept = read_config(run / "model").metrics.get("epoch")
+    loss_curves(rows, run / "curves.png", kept=kept)
 
 
 class _Collector(logging.Handler):

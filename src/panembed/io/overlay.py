@@ -13,7 +13,7 @@ from panembed.labels.panoptic_map import PanopticMap, Segment
 
 _COLORS_PER_CLASS = 1009
 
-_PIXELS_A_LINE = 1200
+_PIXELS_A_LINE = 600
 """Of a picture's longer side: with as many again an outline is a pixel wider, to be seen when it is shown whole."""
 
 

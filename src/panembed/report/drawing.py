@@ -36,7 +36,7 @@ def draw_pictures(dataset: Dataset, evaluation: Evaluation, metrics: Mapping[str
     from panembed.report.worst import draw_worst
 
     if by_size := metrics.get("census", {}).get("by_size"):
-        fates_by_size(by_size, folder / "errors.png")
+        fates_by_size(by_size, folder / "errors.png", metrics["census"]["predicted"])
     if (found := evaluation.reliability()) is not None and found.counts.any():
         reliability_plot(found, folder / "reliability.png")
     draw_worst(dataset, evaluation, folder)

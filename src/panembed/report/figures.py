@@ -28,7 +28,15 @@ from panembed.labels.categories import IGNORE, LabelSet
 from panembed.labels.panoptic_map import PanopticMap
 from panembed.metrics.error_census import PREDICTED_LABELS, TRUE_LABELS, classify_objects
 from panembed.metrics.overlaps import count_overlaps
-from panembed.report.error_colors import ERROR_COLORS, PREDICTED_NAMES, TRUE_NAMES, error_name
+from panembed.report.error_colors import (
+    ERROR_COLORS,
+    HATCHES,
+    PREDICTED_NAMES,
+    TRUE_NAMES,
+    error_name,
+    paler,
+    pattern,
+)
 from panembed.report.matching_colors import match_colors
 
 
@@ -51,20 +59,23 @@ class Comparison:
     caption: str = ""
 
 
-def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, kept: int | None = None) -> None:
     """Draw training and validation loss, and validation PQ, over epochs.
+
+    The instance loss is drawn with its weight, so that it and the semantic loss add up to the total.
 
     Args:
         rows: of metrics.csv; an epoch without validation lacks the val_ figures.
         path: of the PNG.
+        kept: the epoch whose weights the model has, which is marked.
     """
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     parts = {"loss": "-", "semantic_loss": "--", "instance_loss": ":"}
     for stage, color in (("train", "tab:blue"), ("val", "tab:orange")):
         for part, style in parts.items():
-            x, y = _series(rows, f"{stage}_{part}")
-            name = {"loss": "total", "semantic_loss": "semantic", "instance_loss": "instance"}[part]
+            x, y = _series(_weighted(rows, stage), f"{stage}_{part}")
+            name = {"loss": "total", "semantic_loss": "semantic", "instance_loss": "instance, weighted"}[part]
             label = f"{'training' if stage == 'train' else 'validation'} {name}"
             if len(x):
                 # A line of one point, or of few, is hardly seen.
@@ -73,8 +84,6 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                     x, y, style, marker=marker, color=color, label=label, linewidth=1.6 if part == "loss" else 1.0
                 )
     left.set(xlabel="epoch", ylabel="loss", title="Loss", ylim=(0, None))
-    if left.lines:
-        left.legend(fontsize=7)
     for name, color in (("val_pq_things", "tab:green"), ("val_pq_stuff", "tab:gray"), ("val_sbd", "tab:purple")):
         x, y = _series(rows, name)
         if np.isfinite(y).any():
@@ -86,13 +95,25 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 label={"val_pq_things": "PQ of things", "val_pq_stuff": "PQ of stuff", "val_sbd": "SBD"}[name],
             )
     right.set(xlabel="epoch", ylabel="percent", title="Validation scores", ylim=(0, 100))
-    if right.lines:
-        right.legend(fontsize=8, loc="lower right")
     for axes in (left, right):
+        if kept is not None and axes.lines:
+            axes.axvline(kept, color="black", linewidth=1, linestyle=(0, (4, 2)), label=f"kept: epoch {kept}")
+        if axes.lines:
+            axes.legend(fontsize=7, loc="upper right" if axes is left else "lower right")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(left=0)
     _save(figure, path)
+
+
+def _weighted(rows: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """The rows with the instance loss as it enters the total: what the semantic loss leaves of that."""
+    total, semantic, instance = (f"{stage}_{part}" for part in ("loss", "semantic_loss", "instance_loss"))
+    weighted = []
+    for row in rows:
+        known = all(row.get(name) not in (None, "") for name in (total, semantic, instance))
+        weighted.append(dict(row) | ({instance: float(row[total]) - float(row[semantic])} if known else {}))
+    return weighted
 
 
 _FEW_POINTS = 20
@@ -108,8 +129,8 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     """Draw input, truth, prediction and errors side by side, one row per image.
 
     A predicted object has the colour of the true object that it overlaps most (`match_colors`), found or not. The
-    errors are those of `error_maps`. Where no row has an image there is no input, where no class is a thing there are
-    no errors.
+    errors are those of `error_maps`. Objects are pale, errors are not. Of each image the part about its objects is
+    shown. Where no row has an image there is no input, where no class is a thing there are no errors.
 
     Args:
         rows: at least one.
@@ -119,7 +140,7 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     rows = list(rows)
     has_input = any(row.image is not None for row in rows)
     columns = [*(["input"] if has_input else []), "truth", "prediction", *(["errors"] if label_set.things else [])]
-    heights = [_proportion(row) for row in rows]
+    heights = [_proportion(_around_objects(row, label_set)) for row in rows]
     figure = Figure(figsize=(3.2 * len(columns), 0.8 + 0.3 * len(rows) + 3.1 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights})
     drawn: set[str] = set()
@@ -129,12 +150,15 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
             axes["input"].imshow(row.image, interpolation="nearest")
         matched = match_colors(row.prediction, row.truth, label_set)
         for name, panoptic in (("truth", row.truth), ("prediction", matched)):
-            picture = overlay(color_map(panoptic, label_set), panoptic, label_set, opacity=0.0)
+            colors = color_map(panoptic, label_set)
+            is_thing = np.isin(panoptic.semantic, label_set.things)
+            colors[is_thing] = paler(colors[is_thing])
+            picture = overlay(colors, panoptic, label_set, opacity=0.0)
             axes[name].imshow(picture, interpolation="nearest")
         if "errors" in axes:
             drawn |= _draw_errors(axes["errors"], row.prediction, row.truth, label_set)
         for axis in line:
-            axis.set(xticks=[], yticks=[])
+            _show_part(axis, _around_objects(row, label_set))
         line[0].set_xlabel(_shortened(row.name), fontsize=8)
         axes["prediction"].set_xlabel(row.caption, fontsize=8)
     for axis, title in zip(grid[0], columns):
@@ -143,7 +167,8 @@ def comparison(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
         shown = np.unique([index for row in rows for index in np.unique([row.truth.semantic, row.prediction.semantic])])
         patches = []
         for index in shown[shown != IGNORE].tolist():
-            red, green, blue = (channel / 255 for channel in label_set[index].color)
+            color = np.array(label_set[index].color, dtype=np.uint8)
+            red, green, blue = ((paler(color) if label_set[index].is_thing else color) / 255).tolist()
             patches.append(Patch(color=(red, green, blue), label=_plain(label_set[index].name)))
         columns_of_names = min(len(patches), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
         figure.legend(handles=patches, fontsize=8, ncols=columns_of_names, loc="outside upper center", frameon=False)
@@ -166,14 +191,13 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     rows = list(rows)
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
-    height = max(map(_proportion, rows))
+    height = max(_proportion(_around_objects(row, label_set)) for row in rows)
     figure = Figure(figsize=(3.2 * columns, 0.9 + lines * (0.4 + 3.1 * height)), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     drawn: set[str] = set()
     for axis, row in zip(grid, rows):
         drawn |= _draw_errors(axis, row.prediction, row.truth, label_set)
-        (left, right), (top, bottom) = _around_objects(row, label_set)
-        axis.set(xticks=[], yticks=[], xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
+        _show_part(axis, _around_objects(row, label_set))
         axis.set_title(_shortened(row.name), fontsize=9)
         axis.set_xlabel(row.caption, fontsize=8)
     for axis in grid[len(rows) :]:
@@ -182,13 +206,22 @@ def error_maps(rows: Iterable[Comparison], label_set: LabelSet, path: Path) -> N
     _save(figure, path)
 
 
-def _proportion(row: Comparison) -> float:
-    """Height of an image's place by its width, within bounds that leave the whole figure a size to look at."""
-    height, width = row.truth.shape
-    return float(np.clip(height / width, 0.2, 4))
+Part = tuple[tuple[int, int], tuple[int, int]]
+"""First and last column, first and last row, exclusive."""
 
 
-def _around_objects(row: Comparison, label_set: LabelSet) -> tuple[tuple[int, int], tuple[int, int]]:
+def _proportion(part: Part) -> float:
+    """Height of a part's place by its width, within bounds that leave the whole figure a size to look at."""
+    (left, right), (top, bottom) = part
+    return float(np.clip((bottom - top) / (right - left), 0.2, 4))
+
+
+def _show_part(axis: Axes, part: Part) -> None:
+    (left, right), (top, bottom) = part
+    axis.set(xticks=[], yticks=[], xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
+
+
+def _around_objects(row: Comparison, label_set: LabelSet) -> Part:
     """First and last column and row, exclusive, of a part of the image's shape that holds its objects, true or not."""
     height, width = row.truth.shape
     objects = np.isin(row.truth.semantic, label_set.things) | np.isin(row.prediction.semantic, label_set.things)
@@ -212,6 +245,9 @@ def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_
     palette = np.array([*(to_rgb(ERROR_COLORS[label]) for label in PREDICTED_LABELS), (0, 0, 0)])
     segments, _ = prediction.segments(label_set)
     painted = (255 * palette[predicted][segments]).astype(np.uint8)
+    for place, label in enumerate(PREDICTED_LABELS):
+        darker = pattern(label, segments.shape) & np.append(predicted == place, False)[segments]
+        painted[darker] //= 2
     axes.imshow(overlay(painted, prediction, label_set, opacity=0.0), interpolation="nearest")
     drawn = {PREDICTED_LABELS[label] for label in predicted[predicted >= 0]}
     segments, _ = truth.segments(label_set)
@@ -243,7 +279,13 @@ def _draw_errors(axes: Axes, prediction: PanopticMap, truth: PanopticMap, label_
 def _add_legend(figure: Figure, drawn: set[str]) -> None:
     """Name what `_draw_errors` has drawn below the figure, if it is anything."""
     handles: list[Artist] = [
-        Patch(color=color, label=error_name(label, PREDICTED_NAMES))
+        Patch(
+            facecolor=color,
+            edgecolor=_darker(color) if label in HATCHES else color,
+            hatch=HATCHES.get(label),
+            linewidth=0,
+            label=error_name(label, PREDICTED_NAMES),
+        )
         for label, color in ERROR_COLORS.items()
         if label in drawn
     ]
@@ -256,6 +298,11 @@ def _add_legend(figure: Figure, drawn: set[str]) -> None:
         figure.legend(handles=handles, fontsize=8, ncols=columns, loc="outside lower center", frameon=False)
 
 
+def _darker(color: str) -> tuple[float, float, float]:
+    red, green, blue = to_rgb(color)
+    return red / 2, green / 2, blue / 2
+
+
 def _shortened(name: str) -> str:
     """The end of a long name, which tells images of one folder apart."""
     return _plain(name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME:]}")
@@ -266,27 +313,42 @@ def _plain(name: str) -> str:
     return drawable(name).replace("$", r"\$")
 
 
-def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw what became of true objects, one bar a size group.
+def fates_by_size(groups: Sequence[Mapping[str, Any]], path: Path, predicted: Mapping[str, Any] | None = None) -> None:
+    """Draw what became of true objects, one bar a size group, and below what the predicted ones are.
 
     Args:
         groups: `by_size` of `panembed.metrics.error_census.ErrorCensus.compute`; at least one.
         path: of the PNG.
+        predicted: `predicted` of it; None leaves these out.
     """
-    figure = Figure(figsize=(7.2, 1.4 + 0.45 * len(groups)), layout="constrained")
+    bars_of = [*groups, *([predicted] if predicted is not None and predicted["objects"] else [])]
+    figure = Figure(figsize=(7.2, 1.5 + 0.45 * len(bars_of)), layout="constrained")
     axes = figure.subplots()
-    names = [f"{g['area_from']} to {g['area_to']} px\n{g['objects']} objects" for g in groups]
-    left = np.zeros(len(groups))
-    for label in TRUE_LABELS:
-        shares = np.array([100 * g[label] / g["objects"] for g in groups])
+    names = [f"{g['area_from']} to {g['area_to']} px\n{g['objects']} true" for g in groups]
+    names += [f"all predicted\n{g['objects']}" for g in bars_of[len(groups) :]]
+    places = np.arange(len(bars_of)) + 0.5 * (np.arange(len(bars_of)) >= len(groups))
+    left = np.zeros(len(bars_of))
+    for label in dict.fromkeys((*TRUE_LABELS, *PREDICTED_LABELS)):
+        shares = np.array([100 * g.get(label, 0) / g["objects"] for g in bars_of])
         if not shares.any():
             continue
         bars = axes.barh(
-            names, shares, left=left, color=ERROR_COLORS[label], label=error_name(label, TRUE_NAMES), height=0.7
+            places,
+            shares,
+            left=left,
+            color=ERROR_COLORS[label],
+            label=error_name(label, TRUE_NAMES),
+            height=0.7,
+            hatch=HATCHES.get(label),
+            edgecolor=_darker(ERROR_COLORS[label]),
+            linewidth=0,
         )
         axes.bar_label(bars, [f"{s:.0f}" if s >= 4 else "" for s in shares], label_type="center", fontsize=8)
+        for text in axes.texts:
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         left += shares
-    axes.set(xlim=(0, 100), xlabel="percent of true objects")
+    axes.set_yticks(places, names)
+    axes.set(xlim=(0, 100), xlabel="percent of the objects")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     columns = int(figure.get_figwidth() / _LEGEND_ENTRY)
