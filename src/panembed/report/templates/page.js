@@ -54,9 +54,8 @@
     inner.style.transform = "none";
     const width = inner.offsetWidth, height = inner.offsetHeight;
     zoom = fitted = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-    // The grid centres the unscaled box; the scaling starts at its corner.
-    x = (1 - zoom) * width / 2;
-    y = (1 - zoom) * height / 2;
+    x = (stage.clientWidth - zoom * width) / 2;
+    y = (stage.clientHeight - zoom * height) / 2;
     place();
   };
   const zoomBy = (factor, atX, atY) => {
@@ -83,10 +82,7 @@
       inner.append(copy);
     }
     const width = Number(images[0].getAttribute("width")), height = Number(images[0].getAttribute("height"));
-    inner.style.width = `${width}px`;
-    inner.style.minHeight = `${height}px`;
     for (const copy of inner.children) { copy.style.width = `${width}px`; copy.style.height = `${height}px`; }
-    inner.style.width = "max-content";
     stage.replaceChildren(inner);
     get("large-told").replaceChildren(...[...card.querySelectorAll(".told, .note")].map((part) => part.cloneNode(true)));
     if (!large.open) { large.dataset.view = body.dataset.view; large.showModal(); }
