@@ -225,7 +225,7 @@ def histogram(
 
 def _log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    wide = math.log10(high / low) > 2
+    wide = math.log10(high / low) > 2.6
     return [m * 10.0**p for p in powers for m in ((1,) if wide else (1, 2, 5)) if low <= m * 10.0**p <= high]
 
 
