@@ -109,7 +109,7 @@ def test_every_picture_decodes(open_page):
     page = open_page()
     sizes = page.evaluate(
         """async () => { const all = [...document.images];
-           for (const image of all) { image.loading = "eager"; await image.decode(); }
+           for (const image of all) { await image.decode(); }
            return all.map((image) => image.naturalWidth); }"""
     )
     assert sizes == [64] * (4 * 4 + 3)
@@ -231,7 +231,8 @@ def test_it_prints_all_images_in_light(open_page, tmp_path):
     assert not page.locator("#bar").is_visible()
     assert page.locator(".card:visible").count() == 5
     page.pdf(path=tmp_path / "page.pdf")
-    assert (tmp_path / "page.pdf").stat().st_size > 10_000
+    # The photograph and the errors of each; pictures that are loaded late would be missing.
+    assert (tmp_path / "page.pdf").read_bytes().count(b"/Subtype /Image") >= 4 + 5
 
 
 def test_pictures_are_seen_without_scripts(open_page):

@@ -204,7 +204,9 @@ def histogram(
         bounds = np.linspace(low, high if high > low else low + 1, count + 1)
     bars = {name: (style, np.histogram(values, bounds)[0]) for name, (style, values) in arrays.items()}
     most = max(int(numbers.max()) for _, numbers in bars.values())
-    told = "; ".join(f"{name}: {len(values)}, median {np.median(values):.3g}" for name, (_, values) in arrays.items())
+    told = "; ".join(
+        f"{name}: {len(values)}, median {_short(float(np.median(values)))}" for name, (_, values) in arrays.items()
+    )
     chart = Chart(title, f"{title}. {told}.", x_label, "objects", note=told)
     plane = _Plane(chart, (float(bounds[0]), float(bounds[-1])), (0, most), log_x=log)
     plane.draw_ticks(
@@ -218,9 +220,15 @@ def histogram(
             left, right, top = plane.x(begin), plane.x(end), plane.y(bar)
             wide = (right - left) / len(bars)
             box = (round(left + number * wide + 0.4, 1), top, round(max(wide - 0.8, 0.6), 1), round(floor - top, 1))
-            chart.marks.append(Mark("bar", style, box=box, title=f"{name}: {bar} from {begin:.3g} to {end:.3g}"))
+            chart.marks.append(
+                Mark("bar", style, box=box, title=f"{name}: {bar} from {_short(begin)} to {_short(end)}")
+            )
         chart.legend.append((style, name))
     return chart
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -77,7 +77,6 @@
     const images = [...card.querySelectorAll(".stage img")];
     for (const image of images) {
       const copy = image.cloneNode();
-      copy.loading = "eager";
       copy.draggable = false;
       inner.append(copy);
     }
