@@ -80,6 +80,7 @@ def load(
         build.preparation(settings.input),
         build.grouping(settings.grouping, label_set),
         config.calibration,
+        learned=config.learned,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from panembed.assembly import build
 from panembed.assembly.start import LEARNED_FROM_FILE, learned_before, warn_of_flattery
+from panembed.assembly.training_data import TrainingData
 from panembed.datasets.sample import Dataset, choose_channel
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, ModelError, SettingsError
@@ -76,18 +77,22 @@ def trainer(
         seen = learned_before(settings)
     if begins and settings.model.start_from is not None:
         warn_of_flattery(settings.model.start_from, seen, dataset, split)
-    examples = _training_set(settings, dataset, split, prepare, parts.augment)
+    data = TrainingData(dataset, prepare)
+    examples = _training_set(settings, dataset, split, prepare, parts.augment, data)
+    if begins:
+        data.warn(split)
     objective = build.loss(settings, label_set, examples.class_shares(len(label_set)))
     config = {
         "settings": settings.model_dump(mode="json"),
         "categories": label_set.to_list(),
         "split": json.loads(json.dumps(asdict(split))),
     }
+    learned = data.learned()
     former = () if begins else _former_grouping(run / "model", config["settings"]["grouping"])
 
     def save_best(best: nn.Module, row: dict[str, float | int]) -> None:
         (run / "model").mkdir(exist_ok=True)
-        model = ModelConfig(**config, metrics=dict(row), seen=seen, former_grouping=former)
+        model = ModelConfig(**config, metrics=dict(row), seen=seen, former_grouping=former, learned=learned)
         save_model(run / "model", best, model)
 
     return Trainer(
@@ -120,7 +125,12 @@ def trainer(
 
 
 def _training_set(
-    settings: Settings, dataset: Dataset, split: Split, prepare: Preparation, augment: Augmentation
+    settings: Settings,
+    dataset: Dataset,
+    split: Split,
+    prepare: Preparation,
+    augment: Augmentation,
+    data: TrainingData,
 ) -> TrainingSet:
     from panembed.training.transforms import TrainingSet
 
@@ -132,6 +142,7 @@ def _training_set(
             augment,
             source_scale=settings.augmentation.source_scale,
             seed=settings.training.seed,
+            each=data.add,
         )
     except InputError as error:
         raise InputError(f"{error}; `panembed data check {dataset.root}` names all files with mistakes") from error

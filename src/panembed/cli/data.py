@@ -51,7 +51,8 @@ def check(
         census = take_census(dataset, each=lambda id: progress.advance(task), show=show)
     console = Console(highlight=False, soft_wrap=True)
     console.print(census_table(census, dataset.label_set))
-    for line in census_notes(census, len(getattr(dataset, "left_out", ()))):
+    left_out, not_read = getattr(dataset, "left_out", ()), getattr(dataset, "not_read", ())
+    for line in census_notes(census, len(left_out), not_read, dataset.ids):
         console.print(line, markup=False)
     for what, forms in form_limits(dataset.label_set, census).items():
         console.print(f"data convert would refuse {', '.join(forms)}: {what}", markup=False)

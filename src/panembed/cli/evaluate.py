@@ -114,6 +114,7 @@ def evaluate(
     from panembed.datasets.part import choose_ids, has_test
     from panembed.datasets.sample import choose_channel
     from panembed.datasets.source import DataSource
+    from panembed.evaluation.known_pictures import known_pictures
     from panembed.evaluation.oracle import evaluate_oracles
     from panembed.evaluation.predictions.matching import match_predictions
     from panembed.evaluation.predictions.stored import open_predictions
@@ -124,8 +125,9 @@ def evaluate(
 
     overrides = with_channel(set_, channel)
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
-    of_model = None if model is None else trained_model.labels_of(model)
-    dataset = open_data(data, format, labels, of_model)
+    labels_of_model = None if model is None else trained_model.labels_of(model)
+    dataset = open_data(data, format, labels, labels_of_model)
+    known: list[str] = []
     oracles: dict[str, dict[str, float | None]] = {}
     with ExitStack() as held:
         with bar() as progress:
@@ -140,7 +142,8 @@ def evaluate(
                 split = split or "test"
                 loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
                 choose_channel(dataset, loaded.preparation.channel)
-                ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
+                of_model = trained_model.split_of(model)
+                ids = choose_ids(dataset, split, of_model, trained_model.seen_before(model))
                 folder = _claim(output, overwrite, held)
                 progress.update(task, total=len(ids))
                 if oracle:
@@ -149,6 +152,8 @@ def evaluate(
                     )
                 else:
                     evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
+                new = [id for id in ids if id not in of_model.train]
+                known = known_pictures(dataset, new, loaded.learned.get("pictures", ()))
             else:
                 assert predictions is not None
                 split = split or ("test" if has_test(dataset) else "all")
@@ -163,7 +168,7 @@ def evaluate(
         scored = (model or predictions or folder).resolve()
         name = scored.name if scored.is_dir() else scored.stem
         kept.close()
-        DataSource(data, format, labels, of_model).write(
+        DataSource(data, format, labels, labels_of_model).write(
             folder,
             scored=name,
             part=split,
@@ -173,6 +178,11 @@ def evaluate(
             panembed=panembed.__version__,
         )
         metrics = _write_and_show(evaluation, oracles, overrides, name, folder)
+        if known:
+            messages().print(
+                f"note: {len(known)} of the {len(ids)} images are pictures that the model was trained on, by another "
+                f"name, {known[0]} among them; scores on these flatter"
+            )
         if predictions is not None:
             _say_what_was_scored(matched, prediction_format == "auto")
         if can_draw():

@@ -58,7 +58,7 @@ def census_table(census: Census, label_set: LabelSet) -> Table:
     return table
 
 
-def census_notes(census: Census, left_out: int = 0) -> list[str]:
+def census_notes(census: Census, left_out: int = 0, not_read: Sequence[str] = (), ids: Sequence[str] = ()) -> list[str]:
     """Lines that follow the table: kinds of files, objects per image, and what is worth a second look."""
     lines = []
     for what, kinds in (("image files", census.image_kinds), ("label files", census.label_kinds)):
@@ -66,6 +66,16 @@ def census_notes(census: Census, left_out: int = 0) -> list[str]:
             lines.append(f"{what}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
     if census.per_image:
         lines.append(f"objects per image: {_range(census.per_image)}")
+    if nested := [id for id in ids if "/" in id]:
+        places = sorted({id.rpartition("/")[0] for id in nested})
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        lines.append(f"{len(nested)} of {len(ids)} images lie in sub-folders: {', '.join(places[:5])}{more}")
+    if not_read:
+        more = f" and {len(not_read) - 5} more" if len(not_read) > 5 else ""
+        lines.append(
+            f"{len(not_read)} files of kinds that are not read, left out: {', '.join(not_read[:5])}{more}; save them "
+            "as PNG, JPEG, BMP or TIFF"
+        )
     if left_out:
         lines.append(f"{left_out} images without annotation are left out")
     for what, counts in sorted(census.losses.items()):

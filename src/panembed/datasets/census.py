@@ -16,6 +16,7 @@ from scipy import ndimage
 from skimage.measure import label
 
 from panembed.datasets.object_layers import LayeredDataset
+from panembed.datasets.oddities import oddities
 from panembed.datasets.sample import Dataset, FileDataset, Sample
 from panembed.errors import PanembedError
 from panembed.io.image_files import IMAGE_SUFFIXES
@@ -165,6 +166,7 @@ class _Suspicions:
         self._has_stuff = has_stuff
         self._ids: dict[str, list[str]] = defaultdict(list)
         self._sizes: dict[tuple[int, int], list[str]] = defaultdict(list)
+        self._in_pieces: list[str] = []
         self._pictures: dict[bytes, list[str]] = defaultdict(list)
 
     def look(self, sample: Sample, census: Census) -> None:
@@ -181,11 +183,15 @@ class _Suspicions:
             unnumbered = np.isin(truth.semantic, list(census.objects)).any()
             why = "no objects" + (", but pixels of things that no number tells apart" if unnumbered else "")
             self._ids[why].append(sample.id)
+        for oddity in oddities(truth, census.objects):
+            self._ids[oddity].append(sample.id)
         if census.per_image[-1] == 1:
             is_object = (truth.instance > 0) & np.isin(truth.semantic, list(census.objects))
             if is_object.mean() >= MOST_OF_IMAGE:
                 self._ids["a single object covers most of the image"].append(sample.id)
             pieces = ndimage.label(is_object, structure=np.ones((3, 3)))[1]
+            if pieces > 1:
+                self._in_pieces.append(sample.id)
             if pieces >= MASK_PIECES:
                 self._ids[f"a single object in {MASK_PIECES} or more pieces: a mask of many?"].append(sample.id)
         elif 1 < census.per_image[-1] <= MOST_CLASSES:
@@ -200,6 +206,9 @@ class _Suspicions:
         for group in self._pictures.values():
             if len(group) > 1:
                 self._ids["the same picture more than once"].append(" = ".join(group))
+        most_in_pieces = 2 * len(self._in_pieces) > census.images > 1
+        if census.per_image and max(census.per_image) == 1 and most_in_pieces:
+            self._ids["one object in pieces in most images: masks, whose objects share a number?"] += self._in_pieces
         stuff = {index for index in census.pixels if index != IGNORE} - census.objects.keys()
         if census.objects and census.pixels and not stuff and self._has_stuff:
             self._ids["no pixel of any image is background: are the numbers colours, or is 0 missing?"] += [

@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from panembed.datasets.sample import FileDataset
 from panembed.errors import InputError, SettingsError, shown
-from panembed.io.image_files import images_in
+from panembed.io.image_files import images_in, sub_folders, unread_pictures
 from panembed.io.images import read_raster
 from panembed.io.label_images import read_label_image
 from panembed.io.yaml_text import load_yaml
@@ -124,7 +124,18 @@ def _refuse_mask(instance: NDArray[np.int32]) -> None:
     if top in _WHITE or pieces >= 3:
         found = f"{pieces} pieces" if pieces > 1 else "one piece"
         raise InputError(
-            f"is a mask of one number ({top}, in {found}); expected a number of its own for every object; number them "
+            f"is a mask of one number ({top}, in {found}); expected a number of its own for every object; number "
+            f"them with skimage.measure.label, or set `single_object: true` in {LABELS_FILE} if it is one object"
+        )
+
+
+def _refuse_one_bit(path: Path, numbers: NDArray[np.int32]) -> None:
+    """A file of one bit a pixel can't number objects: several pieces are several objects."""
+    if numbers.max(initial=0) != 1 or ndimage.label(numbers, structure=np.ones((3, 3)))[1] < 2:
+        return
+    if read_raster(path).bits == 1 or read_raster(path).samples.dtype == bool:
+        raise InputError(
+            "is a mask of one bit a pixel, in pieces; expected a number of its own for every object; number them "
             f"with skimage.measure.label, or set `single_object: true` in {LABELS_FILE} if it is one object"
         )
 
@@ -150,7 +161,7 @@ def _refuse_packed(path: Path, numbers: NDArray[np.int32]) -> None:
 
 
 class FolderDataset(FileDataset):
-    """Images and label images in two folders, joined by file name without suffix.
+    """Images and label images in two folders, joined by file name without suffix, sub-folders alike.
 
     What the numbers in the label images mean is taken from, in this order: the arguments, `root/labels.yaml`,
     `otherwise`, or else every number but 0 is an object. That numbers are objects is a guess in the last two, and is
@@ -167,6 +178,7 @@ class FolderDataset(FileDataset):
 
     Attributes:
         coding: what the numbers mean.
+        not_read: pictures in both folders of kinds that are not read, such as webp, by their paths in the root.
 
     Raises:
         InputError: a folder is missing, an image has no label, a label has no image, two files share a name, or
@@ -212,7 +224,10 @@ class FolderDataset(FileDataset):
         told = spoken or labels_file is not None or (root / LABELS_FILE).exists()
         # What a preset or a model says is of other data.
         self._guessed = not told and self.coding.encoding == "instances"
-        super().__init__(root, self.coding.label_set, _pairs(_by_stem(images), _by_stem(labels), images, labels))
+        super().__init__(root, self.coding.label_set, _pairs(_by_name(images), _by_name(labels), images, labels))
+        self.not_read = tuple(
+            path.relative_to(root).as_posix() for folder in (images, labels) for path in _of_other_kinds(folder)
+        )
         if self._guessed:
             # Told once here, rather than for every image later; a broken file is told of when it is read.
             first = self.label_path(self.ids[0])
@@ -233,6 +248,8 @@ class FolderDataset(FileDataset):
         if self._guessed:
             _refuse_packed(path, numbers)
         try:
+            if self.coding.encoding == "instances" and not self.coding.single_object:
+                _refuse_one_bit(path, numbers)
             return self.coding.decode(numbers)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
@@ -275,17 +292,24 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Images in a folder and its sub-folders, by their path in it without suffix."""
     found: dict[str, Path] = {}
-    for path in images_in(folder):
-        stem = composed(path.stem)
-        if stem in found:
-            raise InputError(
-                f"{path}: has the same name as {found[stem].name}; expected one file for each name; rename or "
-                "remove one"
-            )
-        found[stem] = path
+    for place in (folder, *sub_folders(folder)):
+        for path in images_in(place):
+            name = composed(path.relative_to(folder).with_suffix("").as_posix())
+            if name in found:
+                raise InputError(
+                    f"{path}: has the same name as {found[name].name}; expected one file for each name; rename or "
+                    "remove one"
+                )
+            found[name] = path
     return found
+
+
+def _of_other_kinds(folder: Path) -> list[Path]:
+    """Pictures, by their names, of kinds that are not read."""
+    return [path for place in (folder, *sub_folders(folder)) for path in unread_pictures(place)]
 
 
 def _pairs(
@@ -300,7 +324,8 @@ def _pairs(
             f"{here[stem]}: has no {what}; expected a file {stem}.png (or jpg, bmp, tif) in {there}{more}; add it, or "
             "move this one elsewhere"
         )
-    return {images[stem].stem: (images[stem], labels[stem]) for stem in images}
+    names = {stem: images[stem].relative_to(image_folder).with_suffix("").as_posix() for stem in images}
+    return {names[stem]: (images[stem], labels[stem]) for stem in images}
 
 
 def read_label_coding(path: str | os.PathLike[str]) -> LabelCoding:

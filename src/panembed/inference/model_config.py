@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from panembed.datasets.splits import Split
 from panembed.errors import InputError, ModelError, shown
+from panembed.inference.learned import is_learned
 from panembed.inference.model_folder import is_shipped
 from panembed.inference.object_scores import Calibration
 from panembed.inference.own_code import is_own
@@ -45,6 +46,8 @@ class ModelConfig:
             (see `summary`), beside them.
         seen: ids of images that models learned from which this one started from.
         former_grouping: grouping settings that were replaced, oldest first, as `update_grouping` keeps them.
+        learned: what the training images were like, see `panembed.inference.learned.Learned.to_plain`; empty where
+            nobody knows.
         calibration: what makes probabilities of objects' scores; None where nothing was learned.
     """
 
@@ -54,6 +57,7 @@ class ModelConfig:
     metrics: dict[str, Any]
     seen: tuple[str, ...] = ()
     former_grouping: tuple[dict[str, Any], ...] = ()
+    learned: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
 
     @property
@@ -74,6 +78,8 @@ def config_data(config: ModelConfig) -> dict[str, Any]:
         # JSON has no NaN, which is what PQ of stuff is where the label set has none, and no infinity, as a loss may be.
         "metrics": {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in config.metrics.items()},
     }
+    if config.learned:
+        data["learned"] = config.learned
     if config.former_grouping:
         data["former_grouping"] = list(config.former_grouping)
     if config.calibration is not None:
@@ -141,6 +147,9 @@ def _config(path: Path, data: Any) -> ModelConfig:
         raise _damaged_key(path, "seen")
     if not _is_list_of(former, dict):
         raise _damaged_key(path, "former_grouping")
+    learned = data.get("learned", {})
+    if not is_learned(learned):
+        raise _damaged_key(path, "learned")
     calibration = None
     if "calibration" in data:
         try:
@@ -154,6 +163,7 @@ def _config(path: Path, data: Any) -> ModelConfig:
         data["metrics"],
         seen=tuple(seen),
         former_grouping=tuple(former),
+        learned=learned,
         calibration=calibration,
     )
 

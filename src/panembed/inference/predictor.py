@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from panembed.errors import ModelError, PanembedError, not_segmented
 from panembed.inference.backend import Backend
 from panembed.inference.grouping import Grouping
+from panembed.inference.learned import remarks
 from panembed.inference.object_scores import Calibration, object_features, uncalibrated_score
 from panembed.inference.preparation import Preparation
 from panembed.io.images import as_picture, read_image
@@ -52,6 +53,9 @@ class PanopticModel:
         grouping: how embeddings become objects.
         calibration: makes probabilities of scores; None leaves them as `uncalibrated_score` gives them.
 
+        learned: what the training images were like, see `panembed.inference.learned.Learned`; results unlike them are
+            remarked on.
+
     `panembed.load` makes one from a folder.
     """
 
@@ -62,12 +66,15 @@ class PanopticModel:
         preparation: Preparation,
         grouping: Grouping | None = None,
         calibration: Calibration | None = None,
+        *,
+        learned: Mapping[str, Any] | None = None,
     ) -> None:
         self.backend = backend
         self.label_set = label_set
         self.preparation = preparation
         self.grouping = grouping or Grouping()
         self.calibration = calibration
+        self.learned = learned or {}
 
     @overload
     def predict(self, image: Picture, name: str | None = None) -> PanopticResult: ...
@@ -117,6 +124,9 @@ class PanopticModel:
             yield Remark("signal", f"{signal.colors} seen as grey")
         if self.label_set.things and not result.objects:
             yield Remark("none", "no object found")
+        seen = result.image if signal is None else signal.picture
+        things = {index: self.label_set[index].name for index in self.label_set.things}
+        yield from remarks(self.learned, seen, result.panoptic, things, self.preparation)
 
     def _stream(self, images: Iterable[Picture]) -> Iterator[PanopticResult]:
         named = (

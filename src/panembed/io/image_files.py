@@ -7,10 +7,34 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from panembed.errors import InputError
-from panembed.io.raster import one_line
+from panembed.io.raster import KINDS, one_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Suffixes of files taken for images in a folder, in lower case; upper case counts too."""
+
+UNREAD_SUFFIXES = {
+    **dict.fromkeys((".heic", ".heif", ".avif"), "a phone's photograph"),
+    **dict.fromkeys((".webp", ".gif", ".jp2", ".jxl", ".tga", ".ppm", ".pgm", ".psd", ".svg", ".exr"), "a picture"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"), "a camera's raw file"),
+    **dict.fromkeys(
+        (".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".zvi", ".dv", ".stk", ".flex", ".lei"),
+        "a microscope's file",
+    ),
+    **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".scn"), "a slide scanner's file"),
+    **dict.fromkeys((".dcm", ".nii", ".npy", ".h5", ".hdf5", ".mat", ".zarr"), "an array or a scan"),
+    ".pdf": "a document",
+}
+"""Suffixes of pictures that are not read, in lower case, and what such a file is."""
+
+
+def unread(path: Path) -> str:
+    """Why a picture of such a kind is not read, and what to do, in one sentence.
+
+    >>> unread(Path("a.HEIC"))
+    "a.HEIC: is a phone's photograph, of a kind that is not read; expected PNG, JPEG, BMP or TIFF; export it as such"
+    """
+    kind = UNREAD_SUFFIXES.get(path.suffix.lower(), "a file of another kind")
+    return f"{path}: is {kind}, of a kind that is not read; expected {KINDS}; export it as such"
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -71,6 +95,32 @@ def _is_image(path: Path) -> bool:
     """By its name; a link whose file is missing is one, which can't be read."""
     named = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     return named and (path.is_file() or (path.is_symlink() and not path.exists()))
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """Folders in a folder and in those, sorted, without hidden ones and what links lead to.
+
+    >>> sub_folders(Path(__file__).parent / "nowhere")
+    []
+    """
+    found = [path for path in folder.rglob("*/") if path.is_dir() and not path.is_symlink()]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def unread_pictures(folder: Path) -> list[Path]:
+    """Files directly in a folder whose names are those of pictures or micrographs of kinds that are not read, sorted.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.HEIC", "a.png", "notes.txt"):
+    ...         (Path(folder) / name).touch()
+    ...     [path.name for path in unread_pictures(Path(folder))]
+    ['b.HEIC']
+    """
+    if not folder.is_dir():
+        return []
+    named = (path for path in folder.iterdir() if path.suffix.lower() in UNREAD_SUFFIXES)
+    return sorted(path for path in named if not path.name.startswith(".") and not path.is_dir())
 
 
 def left_aside(inputs: Iterable[Path]) -> list[Path]:

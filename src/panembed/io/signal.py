@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-from scipy.spatial import KDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 _HUES = {
     (True, False, False): "red",
@@ -23,11 +26,9 @@ _HUES = {
     (False, True, True): "cyan",
 }
 
-_TABLES = (
-    "viridis", "plasma", "inferno", "magma", "cividis", "turbo", "jet", "hot", "afmhot", "gist_heat", "gnuplot2",
-    "nipy_spectral", "rainbow", "CMRmap",
-)  # fmt: skip
-"""Display tables of matplotlib, of which napari, Fiji and others have the same."""
+_TABLES = "display_tables.npz"
+"""256 colours, uint8, of each of 14 display tables of matplotlib (free to share), of which napari, Fiji and others have
+the same: viridis, plasma, inferno, magma, cividis, turbo, jet, hot, ..."""
 
 _SAMPLE = 1 << 17
 """Pixels that decide what a picture is."""
@@ -124,6 +125,8 @@ def _in_hue(image: NDArray[np.uint8], colors: NDArray[np.float32], sample: NDArr
     weights = np.abs(vectors[:, values.argmax()])
     grey = image[..., strong] @ (weights * weights.max()).astype(np.float32)
     if hue in ("red", "blue") and _is_from_jpeg(sample, empty):
+        from scipy.ndimage import gaussian_filter
+
         grey = gaussian_filter(grey, 1.0)
     return Signal(_threefold(np.rint(grey).clip(0, 255).astype(np.uint8)), hue)
 
@@ -153,10 +156,10 @@ def _threefold(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @cache
 def _tables() -> dict[str, KDTree]:
-    from matplotlib import colormaps
+    from scipy.spatial import KDTree
 
-    numbers = np.arange(256)
-    return {name: KDTree(np.rint(colormaps[name](numbers)[:, :3] * 255)) for name in _TABLES}
+    with resources.files("panembed.io").joinpath(_TABLES).open("rb") as file, np.load(file) as tables:
+        return {name: KDTree(tables[name].astype(np.float64)) for name in tables.files}
 
 
 def _strata(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -33,6 +33,7 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
         ids: which of them.
         size: height and width that they are stretched to; None keeps their own.
         view: what the network sees of an HxWx3 uint8 image; None for all of it.
+        each: called once with every sample, as it is and as the network sees it.
         max_bytes: of them to keep.
 
     Attributes:
@@ -52,6 +53,7 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
         size: tuple[int, int] | None,
         *,
         view: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        each: Callable[[Sample, Sample], None] | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._dataset, self._ids, self._size, self._view = dataset, ids, size, view
@@ -63,6 +65,8 @@ class StoredImages(Sequence[tuple[Tensor, Tensor]]):
             sample = dataset.load(id)
             seen = self._seen(sample)
             self.num_signals += seen is not sample
+            if each is not None:
+                each(sample, seen)
             image, labels = _keep(seen, size, dataset.label_set.things)
             self.class_counts += np.bincount(labels[0].numpy().ravel(), minlength=IGNORE + 1)[1:]
             self.has_objects |= bool(labels[1].any())

@@ -7,6 +7,7 @@ same whatever the number of workers, and after a resume.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as F
 
-from panembed.datasets.sample import Dataset
+from panembed.datasets.sample import Dataset, Sample
 from panembed.errors import SettingsError
 from panembed.inference.preparation import STRIDE, Preparation, resize_nearest
 from panembed.labels.categories import IGNORE
@@ -180,6 +181,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         source_scale: keep images at this times the input's size; only with fit "resize" and augmentation.
         seed: of the augmentation.
         max_bytes: see `StoredImages`.
+        each: see `StoredImages`.
 
     Raises:
         SettingsError: objects are to be pasted, and the images hold none.
@@ -197,6 +199,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         source_scale: float = 1.0,
         seed: int = 0,
         max_bytes: int = MAX_BYTES,
+        each: Callable[[Sample, Sample], None] | None = None,
     ) -> None:
         self.preparation = preparation
         self.augmentation = augmentation
@@ -205,7 +208,7 @@ class TrainingSet(TorchDataset[TrainingExample]):
         scale = source_scale if augmentation is not None else 1.0
         height, width = preparation.size
         size = (round(height * scale), round(width * scale)) if preparation.fit == "resize" else None
-        self._kept = StoredImages(dataset, ids, size, view=preparation.view, max_bytes=max_bytes)
+        self._kept = StoredImages(dataset, ids, size, view=preparation.view, each=each, max_bytes=max_bytes)
         self._paste: CopyPaste | None = None
         if augmentation is not None and augmentation.copy_paste > 0:
             self._paste = CopyPaste(

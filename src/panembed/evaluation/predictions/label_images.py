@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from panembed.errors import InputError, SettingsError
 from panembed.io.cityscapes import CITYSCAPES, decode_instance_ids
@@ -65,6 +66,7 @@ class LabelImagePredictions:
         things, stuff = self._label_set.things, self._label_set.stuff
         if any(semantic is not None or path.stem.endswith(_INSTANCES) for path, semantic in self._files):
             return "instances"
+        _refuse_masks([path for path, _ in self._files])
         if len(things) != 1 or len(stuff) > 1:
             return "class-instance"
         known = {category.id for category in self._label_set}
@@ -121,6 +123,35 @@ class LabelImagePredictions:
                 "one size"
             )
         return PanopticMap(_class_indices(classes, self._label_set, semantic), instance)
+
+
+def _refuse_masks(paths: list[Path]) -> None:
+    """Where every image holds one and the same number, in pieces, objects were never numbered.
+
+    Raises:
+        InputError: names the first file of this kind.
+    """
+    first: Path | None = None
+    number = 0
+    for path in paths:
+        try:
+            values = read_label_image(path)
+        except InputError:
+            continue  # told when it is scored
+        top = int(values.max())
+        if top == 0:
+            continue
+        if top != (number or top) or ((values != 0) & (values != top)).any():
+            return
+        number = top
+        if first is None and ndimage.label(values, structure=np.ones((3, 3)))[1] > 1:
+            first = path
+    if first is not None:
+        raise InputError(
+            f"{first}: is a mask of one number ({number}) in several pieces, as all predictions are; expected a number "
+            "of its own for every object; number them with skimage.measure.label, or say that each image holds one "
+            "object with --prediction-format instances"
+        )
 
 
 def _label_files(folder: Path) -> list[tuple[tuple[str, ...], Path, Path | None]]:
