@@ -1,7 +1,8 @@
 """A training run in a folder: begin it, go on with it.
 
 A run folder holds config.yaml, environment.json, classes.json, split.json, train.log, metrics.csv, curves.png,
-checkpoints/last.pt and model/ (model.safetensors, config.json, README.md); learned_from.json if it began with a model.
+checkpoints/last.pt and model/ (model.safetensors, config.json, README.md); skipped.csv where batches were left out,
+learned_from.json if it began with a model.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,7 @@ _LOCK_SECONDS = 10.0
 
 _OUTGROWN = (
     "metrics.csv",
+    "skipped.csv",
     "train.log",
     "curves.png",
     "checkpoints/last.pt",
@@ -212,9 +215,21 @@ def _collected() -> Iterator[list[logging.LogRecord]]:
         yield collector.records
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves shorter: the files that matter tell of the disk in a sentence of their own."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[logging.Handler]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     with _logging_to(handler):
         yield handler

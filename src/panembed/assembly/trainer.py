@@ -106,6 +106,8 @@ def trainer(
         accelerator=accelerator(training.precision, chosen),
         epochs=training.epochs,
         batch_size=training.batch_size,
+        drop_last=training.drop_last,
+        skip_limit=training.skip_limit,
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         schedule=training.schedule,

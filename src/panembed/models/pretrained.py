@@ -32,10 +32,18 @@ def save_model(folder: Path, network: nn.Module, config: ModelConfig, *, half: b
         for name, weight in network.named_parameters():
             if weight.ndim >= 2:
                 state[name] = _half(state[name])
+    is_first = not (folder / WEIGHTS).exists()
     with atomic_path(folder / WEIGHTS) as temporary:
         # Its own writer would hide whether the disk is full.
         temporary.write_bytes(save(state))
-    write_config(folder, config)
+    try:
+        write_config(folder, config)
+    except BaseException:
+        # Weights that nothing describes are no model.
+        if is_first:
+            for name in (WEIGHTS, CONFIG):
+                (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def _half(weight: Tensor) -> Tensor:

@@ -131,6 +131,10 @@ class TrainingSettings(_Section):
 
     epochs: int = Field(100, ge=1, description="times that all training images are seen")
     batch_size: int = Field(4, ge=1, description="images in a step")
+    drop_last: bool = Field(True, description="leave out an epoch's last batch if it is smaller and not the only one")
+    skip_limit: int = Field(
+        10, ge=0, description="batches without a finite loss and gradient that are left out; one more ends the training"
+    )
     learning_rate: float = Field(3e-3, gt=0, description="of AdamW; its peak with one-cycle")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="of the learning rate")

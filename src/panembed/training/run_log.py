@@ -1,4 +1,4 @@
-"""What a run says of itself: metrics.csv, train.log, and TensorBoard where it is installed."""
+"""What a run says of itself: metrics.csv, skipped.csv, train.log, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from panembed.errors import InputError, MissingExtraError
+from panembed.errors import InputError, MissingExtraError, printable
 from panembed.io.atomic import atomic_path
 
 LOGGER = logging.getLogger("panembed")
@@ -82,6 +82,8 @@ class RunLog:
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
         self.path = folder / "metrics.csv"
         self.rows: list[dict[str, float | int]] = []
+        self.skipped_path = folder / "skipped.csv"
+        self.skipped: list[dict[str, Any]] = []
         self._writer: Any = None
         if tensorboard:
             require_tensorboard()
@@ -102,8 +104,45 @@ class RunLog:
 
     def write(self) -> None:
         """Write all rows to metrics.csv."""
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        _write_table(self.path, self.rows)
+
+    def add_skipped(self, epoch: int, step: int, loss: float, gradient: float, images: list[str]) -> None:
+        """Keep a batch that was left out, a row for each of its images, in skipped.csv.
+
+        Args:
+            epoch: it was in, from 1.
+            step: of the epoch, from 1.
+            loss: of the batch.
+            gradient: its norm.
+            images: ids.
+
+        Raises:
+            OutputError: the disk is full or not writable.
+        """
+        batch = {"epoch": epoch, "step": step, "loss": loss, "gradient": gradient}
+        self.skipped += [{**batch, "image": printable(image)} for image in images]
+        _write_table(self.skipped_path, self.skipped)
+        LOGGER.warning(
+            "epoch %d, step %d: the loss is %g and its gradient %g, so the batch is left out; its images are in %s",
+            *(epoch, step, loss, gradient, self.skipped_path),
+        )
+
+    def restore_skipped(self, rows: list[dict[str, Any]]) -> None:
+        """Have skipped.csv say what a checkpoint does; what came after it comes again."""
+        self.skipped = rows
+        if rows:
+            _write_table(self.skipped_path, rows)
+        else:
+            self.skipped_path.unlink(missing_ok=True)
+
+    def num_skipped(self, epoch: int | None = None) -> int:
+        """How many batches of an epoch, counted from 1, or of all were left out."""
+        return len({(row["epoch"], row["step"]) for row in self.skipped if epoch in (None, row["epoch"])})
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 
-from panembed.errors import TrainingError
+from panembed.errors import PanembedError, SettingsError, TrainingError
 from panembed.losses.panoptic import PanopticLoss
 from panembed.training.checkpoint import load_checkpoint, save_checkpoint
 from panembed.training.early_stopping import EarlyStopping
-from panembed.training.run_log import RunLog
+from panembed.training.run_log import LOGGER, RunLog
 from panembed.training.transforms import TrainingExample, TrainingSet, collate
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -55,8 +55,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order[self.start :]])
+        return iter(self.of_epoch(self.epoch)[self.start :])
+
+    def of_epoch(self, epoch: int) -> list[tuple[int, int]]:
+        """(epoch, index) of all images in the order of an epoch."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        return [(epoch, int(index)) for index in order]
 
 
 @dataclass
@@ -72,7 +76,9 @@ class Trainer:
         checkpoint_path: where the state is kept.
         log: one row per epoch.
         epochs: how many.
-        batch_size: images per step; the last, smaller batch of an epoch is left out unless it is the only one.
+        batch_size: images per step.
+        drop_last: leave out the last, smaller batch of an epoch unless it is the only one.
+        skip_limit: batches without a finite loss and gradient that are left out; one more ends the training.
         learning_rate: of AdamW; the peak with schedule "one-cycle".
         weight_decay: of AdamW.
         schedule: "constant", or "one-cycle" (Smith and Topin 2018), which ends near zero.
@@ -102,6 +108,8 @@ class Trainer:
     accelerator: Accelerator = field(default_factory=Accelerator)
     epochs: int = 100
     batch_size: int = 4
+    drop_last: bool = True
+    skip_limit: int = 10
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     schedule: str = "constant"
@@ -125,7 +133,7 @@ class Trainer:
             self.examples,
             batch_size=min(self.batch_size, len(self.examples)),
             sampler=self.sampler,
-            drop_last=True,
+            drop_last=self.drop_last,
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -133,7 +141,14 @@ class Trainer:
             multiprocessing_context="fork" if self.num_workers > 0 and sys.platform == "linux" else None,
         )
         # In step with the sampler, not with what accelerate makes of it.
-        self.steps_per_epoch = max(1, len(self.examples) // self.batch_size)
+        whole, rest = divmod(len(self.examples), self.batch_size)
+        self.left_out = rest if self.drop_last and whole else 0
+        self.steps_per_epoch = whole + (rest > 0 and not self.left_out)
+        if self.schedule == "one-cycle" and self.epochs * self.steps_per_epoch < 2:
+            raise SettingsError(
+                "training.schedule: one-cycle rises and falls over the steps of a training, but this one has a single "
+                "step, whose rate would be next to nothing; expected more training.epochs, or schedule=constant"
+            )
         optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
         self.network = self.network.to(memory_format=torch.channels_last)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(self.network, optimizer, loader)
@@ -162,10 +177,34 @@ class Trainer:
         Raises:
             Interrupted: on Ctrl-C or SIGTERM, after the step under way was finished and the state saved.
             TrainingError: the loss or the weights are no longer numbers, and the last checkpoint stays as it is; or a
-                batch is too small for batch norm.
+                batch is too small for batch norm; or a process that augments images was killed.
         """
         if resume:
             self._restore()
+        if self.left_out:
+            LOGGER.info(
+                "the last batch of an epoch would have %d of %d images and is left out, other images each time; "
+                "training.drop_last=false takes it",
+                *(self.left_out, len(self.examples)),
+            )
+        try:
+            return self._fit()
+        except RuntimeError as error:
+            # Torch raises it wherever the program happens to be when a worker ends.
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                "a process that augments images was killed, mostly because memory ran out; go on with --resume, or "
+                f"train anew with fewer than training.num_workers={self.num_workers}"
+            ) from error
+        except PanembedError as error:
+            # Of a worker it is raised anew around the text of its traceback.
+            if "\nOriginal Traceback" not in str(error):
+                raise
+            said = str(error).rstrip().rpartition("\n")[2].partition(": ")[2]
+            raise type(error)(said) from error
+
+    def _fit(self) -> list[dict[str, float | int]]:
         saved = time.monotonic()
         with _stop_on_signal() as stop:
             while self.epoch < self.epochs and not self._is_exhausted():
@@ -202,6 +241,7 @@ class Trainer:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+        statistics = self._batch_statistics()
         # What is random inside the network depends on the step only, so a resumed run repeats it.
         torch.manual_seed(((self.seed * 1_000_003 + self.epoch) * 1_000_003 + self.step) % 2**63)
         try:
@@ -221,18 +261,55 @@ class Trainer:
             for parameter in self.late:
                 parameter.grad = None  # the optimizer leaves it alone, weight decay included
         if self.clip_gradient_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_gradient_norm)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip_gradient_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.rate = self.optimizer.param_groups[0]["lr"]
+        # The only wait for the device within a step.
+        figures = torch.stack([terms.total.detach(), terms.semantic, terms.instance, norm]).cpu().double()
+        is_finite = bool(torch.isfinite(figures).all())
+        if not is_finite:
+            # Without gradients the optimizer changes nothing, and the schedule goes on in step.
+            self.optimizer.zero_grad()
+            for kept, before in statistics:
+                kept.copy_(before)
+            self._note_skipped(float(figures[0]), float(figures[3]))
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        self.sums += torch.stack([terms.total.detach(), terms.semantic, terms.instance]).cpu().double()
+        if is_finite:
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+            self.sums += figures[:3]
         self.step += 1
         if self.progress is not None:
-            self.progress.step(self.epoch + 1, self.step, float(self.sums[0]) / self.step)
+            self.progress.step(self.epoch + 1, self.step, float(self.sums[0]) / max(1, self._num_learned))
+
+    def _batch_statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """The running statistics of batch norm that a step changes, and copies of them."""
+        norms = (m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training)
+        return [(buffer, buffer.clone()) for module in norms for buffer in module.buffers()]
+
+    @property
+    def _num_learned(self) -> int:
+        """Steps of this epoch that the network learned from."""
+        return self.step - self.log.num_skipped(self.epoch + 1)
+
+    def _note_skipped(self, loss: float, norm: float) -> None:
+        """Keep which images a batch left out had; too many of them end the training."""
+        order = [index for _, index in EpochSampler(len(self.examples), self.seed).of_epoch(self.epoch)]
+        first = self.step * self.batch_size
+        images = [self.examples.ids[index] for index in order[first : first + self.batch_size]]
+        self.log.add_skipped(self.epoch + 1, self.step + 1, loss, norm, images)
+        count = self.log.num_skipped()
+        if count > self.skip_limit:
+            raise TrainingError(
+                f"training: the {'gradient' if math.isfinite(loss) else 'loss'} of {count} batches was no finite "
+                f"number, more than training.skip_limit={self.skip_limit}, at last in epoch {self.epoch + 1}; look at "
+                f"the images in {self.log.skipped_path}, lower training.learning_rate (now {self.learning_rate}), or "
+                "set training.clip_gradient_norm"
+            )
 
     @property
     def best_network(self) -> nn.Module:
@@ -240,11 +317,14 @@ class Trainer:
         return self.network if self.average is None else self.average.module
 
     def _end_epoch(self, seconds: float) -> None:
-        means = (self.sums / max(self.step, 1)).tolist()
-        if not math.isfinite(means[0]):
+        skipped = self.log.num_skipped(self.epoch + 1)
+        means = (self.sums / max(self._num_learned, 1)).tolist()
+        if skipped == self.step:
+            figure = self.log.skipped[-1]
+            name = "gradient" if math.isfinite(figure["loss"]) else "loss"
             raise TrainingError(
-                f"training: the loss became {means[0]} in epoch {self.epoch + 1}; lower training.learning_rate (now "
-                f"{self.learning_rate}), or set training.clip_gradient_norm"
+                f"training: the {name} became {figure[name]} in every batch of epoch {self.epoch + 1}; lower "
+                f"training.learning_rate (now {self.learning_rate}), or set training.clip_gradient_norm"
             )
         row: dict[str, float | int] = {
             "epoch": self.epoch + 1,
@@ -258,6 +338,8 @@ class Trainer:
             # Where the figure can't be told, say without validation images, the newest weights are better than none.
             if self.stopping.update(row.get(self.monitor, float("nan")), self.epoch) or self.stopping.best is None:
                 self.save_best(self.best_network, row)
+        if skipped:
+            row["skipped_batches"] = skipped
         row["seconds"] = round(seconds, 2)
         self.log.add(row)
         if self.progress is not None:
@@ -282,6 +364,7 @@ class Trainer:
             "scheduler": None if self.scheduler is None else _plain(self.scheduler.state_dict()),
             "stopping": self.stopping.state_dict(),
             "rows": self.log.rows,
+            "skipped": self.log.skipped,
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -300,6 +383,7 @@ class Trainer:
         self.stopping.load_state_dict(state["stopping"])
         self.log.rows = state["rows"]
         self.log.write()
+        self.log.restore_skipped(state.get("skipped", []))
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.sums = state["sums"]
 
