@@ -98,7 +98,7 @@ def test_config_survives(folder: Path) -> None:
     assert read_config(folder) == CONFIG
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "Things: leaf. Stuff: background." in card
-    assert "| val_pq | 0.5 |" in card
+    assert "| val_pq | 50.0 % |" in card
 
 
 def test_figures_that_are_not_there_do_not_stop_training(tmp_path: Path) -> None:
