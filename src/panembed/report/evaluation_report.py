@@ -21,7 +21,7 @@ from panembed.report.charts import histogram, reliability
 from panembed.report.error_colors import PREDICTED_NAMES, TRUE_NAMES, error_name
 from panembed.report.html import PictureBudget, Report, ReportImage, Table, ranked
 from panembed.report.matching_colors import match_colors
-from panembed.report.pictures import error_layer, label_layer, photograph
+from panembed.report.pictures import error_layer, label_layer, photograph, shrunk
 from panembed.report.prediction_report import read_table
 from panembed.report.tables import counted
 
@@ -173,14 +173,15 @@ def _image(
     pixels = _photograph(dataset, id, images)
     if pixels is not None and pixels.shape[:2] != known.shape:
         pixels = None
-    colored = prediction
-    if truth is not None and prediction is not None:
-        colored = match_colors(prediction, truth, dataset.label_set)
 
     def draw(shape: tuple[int, int]) -> dict[str, str]:
         pictures = {}
         if pixels is not None:
             pictures["input"] = photograph(pixels, shape)
+        colored = None if prediction is None else shrunk(prediction, shape)
+        if truth is not None and colored is not None:
+            # Of the shrunk maps, as on large ones it takes longer than all the rest.
+            colored = match_colors(colored, shrunk(truth, shape), dataset.label_set)
         for view, panoptic in (("truth", truth), ("prediction", colored)):
             if panoptic is not None:
                 pictures[view] = label_layer(panoptic, dataset.label_set, shape)

@@ -44,13 +44,18 @@ def photograph(image: NDArray[np.uint8], shape: tuple[int, int]) -> str:
     return _uri(picture, "jpeg", quality=85)
 
 
+def shrunk(panoptic: PanopticMap, shape: tuple[int, int]) -> PanopticMap:
+    """A map of `shape`, by the nearest pixels."""
+    return PanopticMap(_nearest(panoptic.semantic, shape), _nearest(panoptic.instance, shape), panoptic.crowd)
+
+
 def label_layer(panoptic: PanopticMap, label_set: LabelSet, shape: tuple[int, int]) -> str:
     """Objects in colours of their own with white outlines, all else transparent, as a data URI of a PNG.
 
     Where there are several classes of stuff these are coloured, too. The map is shrunk first, so that outlines stay
     one pixel wide.
     """
-    small = PanopticMap(_nearest(panoptic.semantic, shape), _nearest(panoptic.instance, shape), panoptic.crowd)
+    small = shrunk(panoptic, shape)
     segment_map, segments = small.segments(label_set)
     is_object = np.zeros(len(segments) + 1, dtype=bool)
     is_object[[s.id for s in segments if label_set[s.category].is_thing and s.instance > 0]] = True
