@@ -84,9 +84,9 @@ def predict(
     import panembed
     from panembed.assembly import trained_model
     from panembed.cli.console import bar, messages
-    from panembed.errors import PanembedError, SettingsError
+    from panembed.errors import InputError, PanembedError, SettingsError
     from panembed.inference.model_folder import fingerprint
-    from panembed.io.image_files import find_images, left_aside
+    from panembed.io.image_files import find_images, left_aside, unread, unread_pictures, without_results
     from panembed.io.output_folder import claim_folder, held_folder
     from panembed.io.pixel_scales import choose_scales
     from panembed.io.tables import CsvDialect
@@ -103,11 +103,18 @@ def predict(
         raise SettingsError(f"--csv-dialect {csv_dialect!r} is unknown; expected {' or '.join(get_args(CsvDialect))}")
     dialect: CsvDialect = "comma" if csv_dialect == "comma" else "point"
     formats = parse_formats(write or ())
+    photographs, results = without_results(inputs)
+    if results and not photographs:
+        raise InputError(f"{results[0]}: holds what predict wrote, no photographs; give the images themselves")
+    inputs = photographs
+    if results:
+        messages().print(f"note: {counted(len(results), 'input')} of earlier results skipped: {results[0]}")
     files, overrides = find_images(inputs), with_channel(set_, channel)
     scales = choose_scales(files, pixel_size, unit)
     loaded = trained_model.load(model, device=device, overrides=overrides, allow_modules=allow_module or ())
     folder = claim_folder(output, overwrite=overwrite or resume, instead=_INSTEAD, inputs=files, stale=(REPORT_FILE,))
-    if others := left_aside(inputs):
+    odd = [path for place in inputs for path in unread_pictures(place)]
+    if others := [path for path in left_aside(inputs) if path not in odd]:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         messages().print(f"note: {counted(len(others), 'file')} of other kinds left aside: {names}")
     call = {
@@ -141,6 +148,9 @@ def predict(
                     if error is not None:
                         progress.console.print(f"panembed: {error}", style="red", soft_wrap=True)
                     progress.advance(task)
+                for path in odd:
+                    predictions.add(path, InputError(unread(path)))
+                    progress.console.print(f"panembed: {unread(path)}", style="red", soft_wrap=True)
         except KeyboardInterrupt as error:
             if not predictions.has_tables:
                 raise
@@ -153,5 +163,7 @@ def predict(
         f"{time.monotonic() - started:.1f} s; written to {folder}"
     )
     if predictions.failed:
-        messages().print(f"{len(predictions.failed)} of {len(files)} images failed; see {folder / 'failed.csv'}")
+        messages().print(
+            f"{len(predictions.failed)} of {len(files) + len(odd)} images failed; see {folder / 'failed.csv'}"
+        )
         raise typer.Exit(3)

@@ -37,6 +37,28 @@ def unread(path: Path) -> str:
     return f"{path}: is {kind}, of a kind that is not read; expected {KINDS}; export it as such"
 
 
+def is_results(folder: Path) -> bool:
+    """Whether `panembed predict` wrote a folder, whose pictures are no photographs.
+
+    >>> is_results(Path(__file__).parent)
+    False
+    """
+    return all((folder / name).is_file() for name in ("summary.csv", "objects.csv", "panoptic.json"))
+
+
+def without_results(inputs: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Inputs that are neither folders of results nor pictures in them, and those that are.
+
+    What results alone are given is kept, for an error that says so.
+
+    >>> [len(found) for found in without_results([Path("a.png")])]
+    [1, 0]
+    """
+    given = list(inputs)
+    results = [p for p in given if is_results(p if p.is_dir() else p.parent)]
+    return [p for p in given if p not in results], results
+
+
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """List the image files that `inputs` name.
 
