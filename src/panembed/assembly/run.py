@@ -105,11 +105,16 @@ def train(
             raise OutputError(f"{run}: another process trains there; wait for its end, or choose another folder")
         if resume and (rows := rows_of_ended(settings, run)) is not None:
             return rows
-        if source is not None:
-            # Also on --resume: the data may have moved.
-            source.write(run)
         return _train(
-            settings, dataset, split, run, resume=resume, device=device, tensorboard=tensorboard, progress=progress
+            settings,
+            dataset,
+            split,
+            run,
+            resume=resume,
+            device=device,
+            tensorboard=tensorboard,
+            progress=progress,
+            source=source,
         )
 
 
@@ -136,6 +141,7 @@ def _train(
     device: str,
     tensorboard: bool,
     progress: Progress | None,
+    source: DataSource | None,
 ) -> list[dict[str, Any]]:
     # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
     with _collected() as said:
@@ -159,6 +165,8 @@ def _train(
         split.write(run / SPLIT_FILE)
         if settings.model.start_from is not None:
             write_json(run / LEARNED_FROM_FILE, list(learned_before(settings)))
+    if source is not None:
+        source.write(run)  # also on --resume: the data may have moved
     with _log_to(run / "train.log") as handler:
         for record in said:
             handler.handle(record)
