@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 OptionalModel = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", metavar="M", help="run folder, model folder, or name of a shipped model; or give --predictions"
+        "--model",
+        "-m",
+        metavar="M",
+        help="run folder, model folder, exported file, or name of a shipped model; or give --predictions",
     ),
 ]
 PredictionFiles = Annotated[
