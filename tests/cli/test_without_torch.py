@@ -125,3 +125,15 @@ assert "torch" not in sys.modules
 """
     done = without_torch(code, photos / "leaf.png", folder=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_loading_a_model_imports_little(tmp_path):
+    """What takes long to import waits until it is needed."""
+    code = """
+import panembed
+panembed.load("leaf")
+late = ("torch", "scipy.ndimage", "scipy.special", "scipy.spatial", "scipy.stats", "skimage", "matplotlib", "typer")
+assert not [name for name in late if name in sys.modules], [name for name in late if name in sys.modules]
+"""
+    done = without_torch(code, folder=tmp_path)
+    assert done.returncode == 0, done.stderr

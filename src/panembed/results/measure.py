@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from panembed.io.measured_channels import Channels
 from panembed.io.pixel_size import PixelSize
@@ -133,7 +133,7 @@ def measure_objects(
     pixels = Pixels.of(ids, count)
     form, outline = moments(pixels), perimeters(ids, count)
     convex_area, feret = hulls(pixels)
-    boxes = ndimage.find_objects(ids)
+    boxes = scipy.ndimage.find_objects(ids)
     skeletons = [skeleton_size(ids[box] == place) for place, box in enumerate(boxes, start=1)]
     bright = intensities(channels, pixels) if channels is not None else [{}] * count
     height, width = panoptic.shape

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import scipy  # its modules are imported when they are first used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 
 def skeleton_size(mask: NDArray[np.bool_]) -> tuple[float, float]:
@@ -29,7 +29,7 @@ def skeleton_size(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
     padded = np.pad(mask, 1)
     line = skeletonize(padded)
-    distance = ndimage.distance_transform_edt(padded)
+    distance = scipy.ndimage.distance_transform_edt(padded)
     width = padded.shape[1]
     pixels = set(np.flatnonzero(line if line.any() else padded).tolist())
     steps = [(dy * width + dx, math.hypot(dy, dx)) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
