@@ -46,7 +46,8 @@ def write_predictions(folder: Path, data: Path) -> Path:
         "weights": "",
         "classes": dataset.label_set.to_list(),
         "set": [],
-        "pixel_size": None,
+        "pixel_size": "0.25um",
+        "unit": None,
         "write": [],
         "numbers": False,
     }

@@ -75,6 +75,7 @@ def test_predictions_are_shown_with_their_images(cli, tmp_path, predictions):
     with (folder / "objects.csv").open(newline="") as file:
         objects = len(list(csv.DictReader(file)))
     assert f"objects {objects} " in page.words()
+    assert "side of a pixel 0.25um" in page.words()
 
 
 def test_scores_are_shown_worst_first_with_truth_and_errors(cli, scores):

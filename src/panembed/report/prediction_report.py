@@ -96,7 +96,7 @@ def _summarise(report: Report, record: PredictionRecord, rows: list[dict[str, st
     if call.get("set"):
         report.facts.append(("settings changed", ", ".join(call["set"])))
     if call.get("pixel_size") is not None:
-        report.facts.append(("side of a pixel", f"{call['pixel_size']:g}"))
+        report.facts.append(("side of a pixel", f"{call['pixel_size']} {call.get('unit') or ''}".strip()))
     names = [label_set[index].name for index in label_set.things]
     if len(names) > 1:
         report.tables.append(
