@@ -224,6 +224,18 @@ def test_nothing_is_cut_off_sideways(open_page, width):
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_words_in_tables_stay_whole_in_a_narrow_window(open_page):
+    page = open_page(viewport={"width": 420, "height": 800})
+    headings = page.locator("tbody th[scope=row]")
+    boxes = headings.evaluate_all(
+        "(all) => all.map((one) => {"
+        "const range = document.createRange(); range.selectNodeContents(one);"
+        "return range.getClientRects().length; })"
+    )
+    assert len(boxes) > 3
+    assert max(boxes) <= 2
+
+
 def test_it_prints_all_images_in_light(open_page, tmp_path):
     page = open_page(color_scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
