@@ -16,7 +16,7 @@ from panembed.assembly import trained_model
 from panembed.datasets.samples import sample_nuclei
 from panembed.datasets.splits import SPLIT_FILE, Split
 from panembed.datasets.synthetic import rosette
-from panembed.evaluation.stored_outputs import store_outputs
+from panembed.evaluation.model_check import store_outputs
 from panembed.inference.model_folder import SHIPPED, shipped_names
 
 SIDE = 256

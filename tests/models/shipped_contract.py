@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 import panembed
 from panembed.errors import ModelError
-from panembed.evaluation.stored_outputs import FOLDER, OUTPUTS, compare_outputs
+from panembed.evaluation.model_check import FOLDER, OUTPUTS, compare_outputs
 from panembed.inference.model_config import read_config
 from panembed.inference.model_folder import resolve_model_folder, shipped_folder
 from panembed.inference.predictor import PanopticModel
@@ -90,7 +90,7 @@ class ShippedModelContract:
 
     @pytest.mark.slow
     def test_gives_what_is_stored(self, model: PanopticModel) -> None:
-        """Within the tolerances of `panembed.evaluation.stored_outputs`."""
+        """Within the tolerances of `panembed.evaluation.model_check`."""
         compared = compare_outputs(model, self.folder)
         assert len(compared) == 3
         assert [one.fault for one in compared] == [None] * 3

@@ -10,7 +10,7 @@ from shipped_contract import ShippedModelContract
 
 from panembed.datasets.samples import sample_nuclei
 from panembed.datasets.synthetic import SyntheticDataset
-from panembed.evaluation.stored_outputs import FOLDER
+from panembed.evaluation.model_check import FOLDER
 from panembed.inference import model_folder
 from panembed.inference.model_folder import shipped_folder, shipped_names
 from panembed.io.images import write_png

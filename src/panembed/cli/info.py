@@ -54,7 +54,7 @@ def _print_versions() -> None:
 def _check(device: str) -> None:
     from panembed.assembly import trained_model
     from panembed.errors import ModelError
-    from panembed.evaluation.stored_outputs import compare_outputs
+    from panembed.evaluation.model_check import compare_outputs
     from panembed.inference.model_folder import shipped_folder, shipped_names
 
     faults = []
