@@ -97,7 +97,7 @@ class TestCommand:
     @pytest.mark.slow
     def test_train_and_resume(self, cli, tmp_path, tiny_data, start):
         small = ["input.size=[64,64]", "training.epochs=1", "training.learning_rate=1e-12", "training.ema_decay=null"]
-        small += ["training.validate_every=1", "training.monitor=val_loss"]
+        small += ["training.validate_every=1", "training.monitor=val_loss", "training.schedule=constant"]
         options = [part for value in (f"model.start_from={start}", *small) for part in ("--set", value)]
         run = tmp_path / "run"
         arguments = ("train", "--preset", "nuclei", *options, "--data", tiny_data, "--output", run, "--device", "cpu")
