@@ -92,6 +92,7 @@ def test_pq_of_files_is_that_of_hotcoco(cli, tmp_path, tiny_data, dataset):
     assert 0 < metrics["miou"] < 1
     assert set(metrics["per_class"]["object"]) >= {"pq", "iou", "ap", "ap50"}
     names = {"metrics.json", "per_image.csv", "scores.md", "scores.tex", "worst.png", "worst_errors.png", "errors.png"}
+    names |= {"data.json", "panoptic.json", "panoptic"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert f"{100 * metrics['ap']:.1f}" in (tmp_path / "out/scores.md").read_text()
     assert (tmp_path / "out/scores.tex").read_text().splitlines()[-1].startswith("panoptic & ")

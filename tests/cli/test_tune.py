@@ -46,7 +46,7 @@ def close_objects(monkeypatch, tiny_data):
             embeddings = np.stack([truth.instance % 4, truth.instance // 4]).astype(np.float32)
             return scores[None], embeddings[None]
 
-    def knowing(name, *, device="auto"):
+    def knowing(name, *, device="auto", **others):
         loaded = load(name, device=device)
         return PanopticModel(Close(loaded.preparation), loaded.label_set, loaded.preparation, loaded.grouping)
 
