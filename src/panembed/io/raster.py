@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from panembed.errors import InputError
+from panembed.io.plain_png import MAX_BYTES, decode_plain_png
 
 MAX_PIXELS = 2**28
 """Default limit of width * height: 268 megapixels, 0.8 GB as RGB. Above every camera, below most computers' memory."""
@@ -141,7 +142,12 @@ def _decode(file: IO[bytes], head: bytes, path: Path, max_pixels: int, pages: bo
         bits, color_type = (head[24], head[25]) if len(head) > 25 else (8, 0)
         if bits == 16 and color_type in (2, 4, 6):
             return _deep_png(file, color_type, path, max_pixels)
-        raster = from_pillow(PngImagePlugin.PngImageFile(file), "PNG", bits, path, max_pixels)
+        image = PngImagePlugin.PngImageFile(file)
+        check_size(path, *image.size, max_pixels)
+        samples = _plain_png(file)
+        if samples is not None:
+            return Raster(samples, None, "PNG", bits)
+        raster = from_pillow(image, "PNG", bits, path, max_pixels)
         return dataclasses.replace(raster, grey_with_alpha=color_type == 4)
     if head.startswith(b"\xff\xd8\xff"):
         return from_pillow(JpegImagePlugin.JpegImageFile(file), "JPEG", 8, path, max_pixels)
@@ -164,9 +170,22 @@ def _deep_png(file: IO[bytes], color_type: int, path: Path, max_pixels: int) -> 
     """PNG of 16 bits with colour or alpha, of which Pillow gives the high byte only."""
     with PngImagePlugin.PngImageFile(file) as image:
         check_size(path, *image.size, max_pixels)
-        file.seek(0)
-        samples = imagecodecs.png_decode(file.read())
+        samples = _plain_png(file)
+        if samples is None:
+            file.seek(0)
+            samples = imagecodecs.png_decode(file.read())
     return Raster(_native(samples), None, "PNG", 16, grey_with_alpha=color_type == 4)
+
+
+def _plain_png(file: IO[bytes]) -> NDArray[Any] | None:
+    """What the fast decoder makes of an opened file, if anything; the file stays where Pillow has left it."""
+    if os.fstat(file.fileno()).st_size > MAX_BYTES:
+        return None
+    position = file.tell()
+    file.seek(0)
+    samples = decode_plain_png(file.read())
+    file.seek(position)
+    return None if samples is None else _native(samples)
 
 
 def _native(samples: NDArray[Any]) -> NDArray[Any]:
