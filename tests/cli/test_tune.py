@@ -204,3 +204,12 @@ def test_only_scores_changes_nothing_else(cli, tiny_model, tiny_data, tmp_path):
     refused = cli("tune", "--model", model, "--data", tiny_data, "--only-scores", "--dry-run")
     assert refused.code == 2
     assert "--dry-run has no effect with --only-scores" in refused.sentence()
+
+
+@pytest.mark.parametrize(("few", "told"), [(1, False), (1000, True)])
+def test_few_images_are_said(cli, tiny_model, tiny_data, tmp_path, monkeypatch, few, told):
+    monkeypatch.setattr("panembed.assembly.training_data.FEW", few)
+    model = shutil.copytree(tiny_model, tmp_path / "copy")
+    outcome = cli("tune", "--model", model, "--data", tiny_data, "--only-scores")
+    assert outcome.code == 0, outcome.err
+    assert ("chosen by so few may be chance" in " ".join(outcome.err.split())) == told

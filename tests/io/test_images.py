@@ -382,6 +382,20 @@ def test_find_images_once_each(tmp_path, monkeypatch):
     assert sorted(found) == sorted([Path("a.png"), tmp_path / "link.png"])
 
 
+def test_find_images_names_a_sub_folder_with_images(tmp_path):
+    for name in (".hidden", "results/panoptic", "2026-05-01/raw"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.png").touch()
+    for name in ("summary.csv", "objects.csv", "panoptic.json"):
+        (tmp_path / "results" / name).touch()
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(InputError, match=r"2026-05-01/raw for one; .* give them as inputs"):
+        find_images([tmp_path])
+    (tmp_path / "2026-05-01/raw/a.png").unlink()
+    with pytest.raises(InputError, match="holds no images; expected"):
+        find_images([tmp_path])
+
+
 def test_find_images_says_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.png: no such file or folder"):
         find_images([tmp_path / "nothing.png"])

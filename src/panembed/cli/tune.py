@@ -100,6 +100,7 @@ def tune(
     if not (dry_run and output):
         _check_may_change(model, place)
     ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
+    _say_few(len(ids), split)
     if only_scores:
         _calibrate(model, dataset, ids, split, device, allow_module or ())
         return
@@ -199,6 +200,19 @@ def _calibrate(
     messages().print(f"objects' scores calibrated on {told['objects']} objects, {told['matched']} of them right")
     if split == "train":
         messages().print("note: the network has learned from these images, so scores may be somewhat too high")
+
+
+def _say_few(num_images: int, split: str) -> None:
+    from panembed.assembly.training_data import FEW
+    from panembed.cli.console import messages
+    from panembed.report.tables import counted
+
+    if num_images < FEW:
+        part = "validation" if split == "val" else "training"
+        messages().print(
+            f"note: only {counted(num_images, f'{part} image')}: what is chosen by so few may be chance; label more, "
+            "or mark more for this part in split.json"
+        )
 
 
 def _check_may_change(model: Path, place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from panembed.errors import InputError
@@ -25,6 +26,10 @@ UNREAD_SUFFIXES = {
     ".pdf": "a document",
 }
 """Suffixes of pictures that are not read, in lower case, and what such a file is."""
+
+
+_MOST_FOLDERS = 1000
+"""That are looked into for a hint where images may be."""
 
 
 def unread(path: Path) -> str:
@@ -86,6 +91,11 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for path in given:
         if path.is_dir():
             inside = images_in(path)
+            if not inside and (deeper := _first_with_images(path)):
+                raise InputError(
+                    f"{path}: holds no images directly inside it, but its sub-folders do, {deeper} for one; these "
+                    "are not searched; give them as inputs themselves"
+                )
             if not inside:
                 raise InputError(
                     f"{path}: holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)} directly inside it"
@@ -111,6 +121,17 @@ def images_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: can't be listed ({one_line(error)}); expected a folder of images") from error
     return [p for p in inside if _is_image(p)]
+
+
+def _first_with_images(folder: Path) -> Path | None:
+    """A folder below that holds images which are no results; hidden folders and links are not entered."""
+    walk = os.walk(folder)
+    # Enough to find photographs; a whole disk would take minutes for a hint.
+    for place, names, files in islice(walk, _MOST_FOLDERS):
+        names[:] = sorted(n for n in names if not n.startswith(".") and not is_results(Path(place, n)))
+        if Path(place) != folder and any(_is_image(Path(place, name)) for name in files):
+            return Path(place)
+    return None
 
 
 def _is_image(path: Path) -> bool:
