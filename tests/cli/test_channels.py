@@ -1,6 +1,7 @@
 """Signal in one colour and files of several channels, by the command line."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -38,6 +39,19 @@ def test_green_is_grey_and_said_so(cli, tmp_path, grey):
     expected, found = (objects(tmp_path / f"{place}_out") for place in ("grey", "green"))
     assert {name: count for name, (count, _) in found.items()} == {name: count for name, (count, _) in expected.items()}
     assert all(notes == "green seen as grey" for _, notes in found.values())
+
+
+def test_evaluate_says_what_it_saw_as_grey(cli, tmp_path):
+    data = shutil.copytree(sample_nuclei_path(), tmp_path / "data")
+    options = ("--model", "nuclei", "--data", data, "--split", "all", "--device", "cpu")
+    assert "seen as grey" not in cli("evaluate", *options, "--output", tmp_path / "as_it_is", "--pictures", "0").err
+    for path in (data / "images").iterdir():
+        grey = np.asarray(Image.open(path).convert("L"))
+        write_png(path.with_suffix(".png"), grey[..., None] * np.array((0, 1, 0), np.uint8))
+    told = cli("evaluate", *options, "--output", tmp_path / "green", "--pictures", "0").err
+    assert told.count("a single signal in colour (green seen as grey)") == 1
+    said = cli("evaluate", *options, "--output", tmp_path / "rgb", "--pictures", "0", "--set", "input.channel=rgb").err
+    assert "seen as grey" not in said
 
 
 def test_one_of_two_channels(cli, tmp_path, grey):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +24,11 @@ from panembed.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from panembed.datasets.sample import Dataset
     from panembed.evaluation.predictions.matching import MatchedPredictions
     from panembed.evaluation.scores import Evaluation
+    from panembed.inference.preparation import Preparation
+    from panembed.results.remarks import Remark
 
 OptionalModel = Annotated[
     Path | None,
@@ -125,12 +129,14 @@ def evaluate(
     from panembed.io.coco_panoptic import CocoPanopticWriter
     from panembed.labels.panoptic_map import PanopticMap
     from panembed.report.drawing import INSTALL_MATPLOTLIB, can_draw, draw_pictures
+    from panembed.results.remarks import sentences
 
     overrides = with_channel(set_, channel)
     _check_options(model, predictions, device, prediction_format, allow_missing, oracle, overrides)
     labels_of_model = None if model is None else trained_model.labels_of(model)
     dataset = open_data(data, format, labels, labels_of_model)
     known: list[str] = []
+    grey: list[tuple[str, Remark]] = []
     oracles: dict[str, dict[str, float | None]] = {}
     with ExitStack() as held:
         with bar() as progress:
@@ -157,6 +163,7 @@ def evaluate(
                     evaluation = evaluate_model(loaded, dataset, ids, each, ap_min_area=ap_min_area, num_kept=pictures)
                 new = [id for id in ids if id not in of_model.train]
                 known = known_pictures(dataset, new, loaded.learned.get("pictures", ()))
+                grey = _seen_as_grey(dataset, ids, loaded.preparation)
             else:
                 assert predictions is not None
                 split = split or ("test" if has_test(dataset) else "all")
@@ -186,6 +193,8 @@ def evaluate(
                 f"note: {len(known)} of the {len(ids)} images are pictures that the model was trained on, by another "
                 f"name, {known[0]} among them; scores on these flatter"
             )
+        for sentence in sentences(grey, len(ids)):
+            messages().print(f"note: {sentence}")
         if predictions is not None:
             _say_what_was_scored(matched, prediction_format == "auto")
         if can_draw():
@@ -193,6 +202,22 @@ def evaluate(
         else:
             messages().print(f"no pictures drawn, as Matplotlib is not installed: {INSTALL_MATPLOTLIB}")
         messages().print(f"scored: {split} images; written to {folder}")
+
+
+def _seen_as_grey(dataset: Dataset, ids: Sequence[str], preparation: Preparation) -> list[tuple[str, Remark]]:
+    """Images that show a single signal in colour, which the network saw as grey without being told to."""
+    from panembed.errors import InputError
+    from panembed.results.remarks import Remark
+
+    found = []
+    for id in ids if preparation.channel == "auto" else ():
+        try:
+            signal = preparation.signal(dataset.read_image(id))
+        except InputError:
+            continue  # told when it is scored
+        if signal is not None:
+            found.append((id, Remark("signal", f"{signal.colors} seen as grey")))
+    return found
 
 
 def _claim(output: Path, overwrite: bool, held: ExitStack) -> Path:

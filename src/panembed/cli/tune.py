@@ -100,14 +100,15 @@ def tune(
     if not (dry_run and output):
         _check_may_change(model, place)
     ids = choose_ids(dataset, split, trained_model.split_of(model), trained_model.seen_before(model))
-    _say_few(len(ids), split)
     if only_scores:
+        _say_few(len(ids), split)
         _calibrate(model, dataset, ids, split, device, allow_module or ())
         return
     if output is None:
         usual = model.with_name(f"{model.stem}-tune") if model.is_file() else model / "tune"
         output = usual if overwrite else free_name(usual)
     folder = claim_folder(output, overwrite=overwrite)
+    _say_few(len(ids), split)
     with bar() as progress:
         task = progress.add_task("network", total=len(ids), note="")
         with GroupingTuner(loaded, dataset, ids, criterion=maximize, each=lambda: progress.advance(task)) as tuner:
