@@ -189,9 +189,10 @@ class Trainer:
             )
         try:
             return self._fit()
-        except RuntimeError as error:
-            # Torch raises it wherever the program happens to be when a worker ends.
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # Torch raises the first wherever the program happens to be when a worker ends, else its pipes break.
+            told = ("DataLoader worker", "ancdata")
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in told):
                 raise
             raise TrainingError(
                 "a process that augments images was killed, mostly because memory ran out; go on with --resume, or "
