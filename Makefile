@@ -21,10 +21,10 @@ demo: setup  ## train on the sample nuclei, score, predict, draw
 	$(BIN)/panembed demo --output demo --overwrite
 
 test: setup lint  ## everything that must pass
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 quick: setup  ## the core of the tests, for the inner loop
-	$(BIN)/python -m pytest tests -m 'not slow and not data'
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests -m 'not slow and not data'
 
 bench: setup  ## measure against the alternatives, write docs/benchmarks.md; MODEL=RUN adds mean shift on the embeddings of a leaf model that groups by it
 	$(BIN)/python -m benchmarks $(if $(MODEL),--model $(MODEL))

@@ -283,7 +283,7 @@ class TestFinished:
 
     def test_folder_in_use(self, finished, dataset, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
-        with pytest.raises(OutputError, match="in use"):
+        with pytest.raises(OutputError, match="holds files already"):
             again(finished[0], dataset, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

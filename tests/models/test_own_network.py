@@ -50,6 +50,7 @@ SMALL = options_of(
     input__size="[64,64]",
     input__fit="resize",
     training__epochs=1,
+    training__schedule="constant",
     training__precision="float32",
     augmentation__source_scale=1,
     model__detail_channels="null",

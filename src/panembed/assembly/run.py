@@ -22,7 +22,7 @@ from panembed.assembly.resume import CLASSES_FILE, check_resumable, rows_of_ende
 from panembed.assembly.start import LEARNED_FROM_FILE, learned_before
 from panembed.assembly.trainer import trainer as build_trainer
 from panembed.datasets.sample import Dataset
-from panembed.datasets.source import DataSource
+from panembed.datasets.source import SOURCE_FILE, DataSource
 from panembed.datasets.splits import SPLIT_FILE, Split, choose_split
 from panembed.errors import OutputError, TrainingError, is_lack_of_memory
 from panembed.io.atomic import write_json, write_text
@@ -143,11 +143,14 @@ def _train(
     progress: Progress | None,
     source: DataSource | None,
 ) -> list[dict[str, Any]]:
+    from panembed.training.run_log import read_rows
+
     # First what can fail by settings or data: then an earlier run is untouched, and a new folder still free.
     with _collected() as said:
         trainer = build_trainer(
             settings, dataset, split, run, resume=resume, device_name=device, tensorboard=tensorboard, progress=progress
         )
+    done = len(read_rows(run)) if resume else 0
     if resume:
         for leftover in (run / "checkpoints").glob(".last.*.pt"):
             leftover.unlink()  # of a process that was killed while it wrote
@@ -165,8 +168,9 @@ def _train(
         split.write(run / SPLIT_FILE)
         if settings.model.start_from is not None:
             write_json(run / LEARNED_FROM_FILE, list(learned_before(settings)))
-    if source is not None:
-        source.write(run)  # also on --resume: the data may have moved
+    # On --resume the data may have moved; a run that knew of none is left as it is.
+    if source is not None and (not resume or (run / SOURCE_FILE).exists()):
+        source.write(run)
     with _log_to(run / "train.log") as handler:
         for record in said:
             handler.handle(record)
@@ -186,9 +190,15 @@ def _train(
                     _draw_curves(trainer.log.rows, run)
             raise
     _draw_curves(rows, run)
-    if split.val and (run / "model" / "config.json").is_file():
+    if split.val and (run / "model" / "config.json").is_file() and (len(rows) > done or not _is_calibrated(run)):
         calibrate_model(run, dataset, split.val, "val", device=device)
     return list(rows)
+
+
+def _is_calibrated(run: Path) -> bool:
+    from panembed.inference.model_config import read_config
+
+    return read_config(run / "model").calibration is not None
 
 
 def _draw_curves(rows: Sequence[dict[str, Any]], run: Path) -> None:
