@@ -154,6 +154,8 @@ def _train(
     if resume:
         for leftover in (run / "checkpoints").glob(".last.*.pt"):
             leftover.unlink()  # of a process that was killed while it wrote
+        if source is not None and (run / SOURCE_FILE).exists():
+            source.write(run)  # the data may have moved; a run that knew of none is left as it is
     else:
         for stale in (*map(run.joinpath, _OUTGROWN), *run.glob("tensorboard/events.out.*")):
             stale.unlink(missing_ok=True)
@@ -165,12 +167,11 @@ def _train(
         write_text(run / "config.yaml", settings.to_yaml())
         write_json(run / "environment.json", environment())
         write_json(run / CLASSES_FILE, dataset.label_set.to_list())
+        if source is not None:
+            source.write(run)
         split.write(run / SPLIT_FILE)
         if settings.model.start_from is not None:
             write_json(run / LEARNED_FROM_FILE, list(learned_before(settings)))
-    # On --resume the data may have moved; a run that knew of none is left as it is.
-    if source is not None and (not resume or (run / SOURCE_FILE).exists()):
-        source.write(run)
     with _log_to(run / "train.log") as handler:
         for record in said:
             handler.handle(record)
